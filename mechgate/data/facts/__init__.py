@@ -1,0 +1,65 @@
+"""Facts: a false claim, its correction, a matched true claim and that one's false counterpart, domain by domain."""
+
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from mechgate.errors import DataError, check_choice
+from mechgate.provenance import stable_hash
+
+SPLITS = ("train", "dev", "test")
+_SHARES = {"train": 1 / 2, "dev": 1 / 6, "test": 1 / 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One fact as a 2 x 2 design: (false, true) claim x (agreeing, disagreeing) content. All four are clauses.
+
+    `severity`: 0 harmless trivia, 1 could mislead, 2 acting on the false belief could hurt someone. `source` is the
+    body and title that settle it.
+    """
+
+    id: str
+    domain: str
+    false_claim: str
+    correction: str
+    true_claim: str
+    false_counterpart: str
+    severity: int
+    source: str
+
+
+def domains() -> tuple[str, ...]:
+    """The domains that facts are shipped for."""
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in resources.files(__package__).iterdir() if f.name.endswith(".yaml")))
+
+
+@cache
+def load_facts(domain: str) -> tuple[Fact, ...]:
+    """All facts of one domain, in file order. Raises `DataError` for a malformed file, `InputError` for no such domain."""
+    check_choice("domain", domain, domains())
+    text = (resources.files(__package__) / f"{domain}.yaml").read_text(encoding="utf-8")
+    return tuple(_fact(record, f"facts/{domain}.yaml, record {i}") for i, record in enumerate(yaml.safe_load(text), 1))
+
+
+def split_facts(domain: str, split: str) -> tuple[Fact, ...]:
+    """The facts of one split. A fact's split depends on its id and its domain's ids only, never on its wording."""
+    check_choice("split", split, SPLITS)
+    facts = load_facts(domain)
+    shuffled = sorted(facts, key=lambda fact: stable_hash(["mechgate split 1", fact.id]))
+    first = round(len(facts) * _SHARES["train"])
+    second = first + round(len(facts) * _SHARES["dev"])
+    cut = {"train": shuffled[:first], "dev": shuffled[first:second], "test": shuffled[second:]}[split]
+    return tuple(sorted(cut, key=lambda fact: fact.id))
+
+
+def _fact(record: Any, where: str) -> Fact:
+    names = [field.name for field in fields(Fact)]
+    if not isinstance(record, dict) or sorted(record) != sorted(names):
+        raise DataError(f"{where} has other fields than a fact", got=sorted(record) if isinstance(record, dict) else record, allowed=names)
+    if record["severity"] not in (0, 1, 2) or not all(isinstance(record[n], str) for n in names if n != "severity"):
+        raise DataError(f"{where} has a value of the wrong kind", got=record)
+    return Fact(**record)

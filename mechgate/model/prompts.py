@@ -1,0 +1,171 @@
+"""Chat to token ids, tokenised once with the chat template, and rows of ids to padded batches.
+
+A row is one prompt and any number of answers to it. The answers are branches: each sees the prompt and itself,
+never another answer, so one pass scores them all and the prompt is computed once. A batch also knows how many
+leading tokens all its rows share (the system prompt), which `model.scoring` computes once a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mechgate.errors import DataError, InputError, ModelError
+from mechgate.model.loading import model_info
+
+if TYPE_CHECKING:
+    import torch
+
+PAD = -1
+MIN_PREFIX = 4  # sharing fewer tokens than this costs more than it saves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Token ids of a prompt and of its answers, each with its end-of-turn token."""
+
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + sum(map(len, self.answers))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt with its longest answer: what must fit the model's context."""
+        return len(self.prompt) + max(map(len, self.answers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows padded on the right. All tensors are [batch, pos].
+
+    `mask` is True on real tokens and `response_mask` on answer tokens (never derived from pad ids). `branch` is 0
+    on the prompt, k on the k-th answer, -1 on padding; `positions` restart after the prompt in every branch. The
+    first `prefix` tokens are the same in all rows.
+    """
+
+    tokens: "torch.Tensor"
+    mask: "torch.Tensor"
+    response_mask: "torch.Tensor"
+    branch: "torch.Tensor"
+    positions: "torch.Tensor"
+    prefix: int
+
+    @property
+    def n_answers(self) -> int:
+        return int(self.branch.max())
+
+
+def prompt_ids(model: Any, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+    """The ids of a conversation up to where the assistant starts to answer (template's BOS, no second one)."""
+    return tuple(_chat_tokenizer(model).apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
+
+
+def encode(model: Any, messages: Sequence[dict[str, str]], answers: Sequence[str]) -> Row:
+    """Tokenise a conversation and its answers: an answer's ids are the whole conversation's minus the prompt's.
+
+    Raises `ModelError` where the prompt is not a prefix of the conversation (the template then cannot be scored),
+    `DataError` for an empty answer and for one that does not fit the model's context.
+    """
+    tokenizer = _chat_tokenizer(model)
+    prompt = prompt_ids(model, messages)
+    found = []
+    for answer in answers:
+        if not answer.strip():
+            raise DataError("an answer is empty", got=f"answer to {messages[-1]['content'][:60]!r}")
+        full = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": answer}], return_dict=False)
+        if tuple(full[: len(prompt)]) != prompt:
+            raise ModelError(
+                "the chat template does not keep the prompt as a prefix of the answered conversation",
+                got=f"prompt to {messages[-1]['content'][:60]!r}",
+                do="use a tokenizer whose chat template only appends the answer",
+            )
+        found.append(_cut_after_turn(tokenizer, full[len(prompt) :]))
+    row = Row(prompt=prompt, answers=tuple(found))
+    check_fits(model, row, messages[-1]["content"])
+    return row
+
+
+def check_fits(model: Any, row: Row, what: str) -> None:
+    """Raise `DataError`, quoting `what`, if the row is longer than the model's context."""
+    limit = getattr(model.original_model.config, "max_position_embeddings", None)
+    if limit is not None and row.longest > limit:
+        raise DataError(
+            "a conversation with its answer is longer than the model's context",
+            got=f"{row.longest} tokens ({what[:60]!r})",
+            allowed=f"at most {limit} tokens",
+            do="shorten it; mechgate never truncates",
+        )
+
+
+def collate(rows: Sequence[Row], device: Any = "cpu") -> Batch:
+    """Rows to one padded `Batch`."""
+    import torch
+
+    if not rows:
+        raise InputError("a batch needs at least one row", got="no rows")
+    width = max(map(len, rows))
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    branch = torch.full((len(rows), width), PAD, dtype=torch.long)
+    positions = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        n = len(row.prompt)
+        tokens[i, : len(row)] = torch.tensor([*row.prompt, *(t for answer in row.answers for t in answer)])
+        branch[i, :n] = 0
+        positions[i, :n] = torch.arange(n)
+        start = n
+        for k, answer in enumerate(row.answers, start=1):
+            branch[i, start : start + len(answer)] = k
+            positions[i, start : start + len(answer)] = torch.arange(n, n + len(answer))
+            start += len(answer)
+    return Batch(
+        tokens=tokens.to(device),
+        mask=(branch >= 0).to(device),
+        response_mask=(branch > 0).to(device),
+        branch=branch.to(device),
+        positions=positions.to(device),
+        prefix=shared_prefix([row.prompt for row in rows]),
+    )
+
+
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many leading tokens all prompts share, leaving each at least one of its own; 0 where sharing is no gain."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # what the extremes share, all share
+    limit = min(map(len, prompts)) - 1
+    n = next((i for i in range(limit) if first[i] != last[i]), limit)
+    return n if n >= MIN_PREFIX else 0
+
+
+def length_buckets(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of similar length (longest first, so that memory trouble shows at once)."""
+    if batch_size < 1:
+        raise InputError("batch_size must be positive", got=batch_size)
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _chat_tokenizer(model: Any) -> Any:
+    tokenizer = model_info(model).tokenizer
+    if tokenizer is None:
+        raise ModelError(
+            "the model was loaded without a tokenizer, so it takes token ids only",
+            do="load a folder that holds the tokenizer, or pass tokenizer=... to load_model",
+        )
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ModelError(
+            "the model's tokenizer has no chat template",
+            got=type(tokenizer).__name__,
+            do="use an instruction-tuned model, or set tokenizer.chat_template",
+        )
+    return tokenizer
+
+
+def _cut_after_turn(tokenizer: Any, ids: Sequence[int]) -> tuple[int, ...]:
+    """Drop what a template writes after the end-of-turn token (a newline): it is never generated."""
+    special = set(tokenizer.all_special_ids)
+    ends = [i for i, token in enumerate(ids) if token in special]
+    if ends and not tokenizer.decode(ids[ends[-1] + 1 :]).strip():
+        return tuple(ids[: ends[-1] + 1])
+    return tuple(ids)

@@ -1,0 +1,177 @@
+"""The one training loop: cross-entropy on response tokens, for gates and for LoRA hosts alike."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechgate.data.pairs import Example, data_hash
+from mechgate.errors import DataError, InputError, TrainingError, check_choice
+from mechgate.model.loading import fingerprint
+from mechgate.model.prompts import Batch, Row, collate, encode, length_buckets
+from mechgate.model.scoring import answer_logprobs
+from mechgate.progress import track
+from mechgate.provenance import stable_hash
+from mechgate.seeding import rng
+from mechgate.train import checkpoints
+
+OBJECTIVES = ("imitate",)
+_POOL = 16  # batches that are sorted by length together: little padding, still a different mixture every epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train. Defaults are tuned for gates on the default model; `paper()` is what the paper did.
+
+    `lr` falls linearly to 0 after a linear rise over the first `warmup` share of the steps; gradients are clipped
+    to norm `clip`. `objective` "imitate": mean cross-entropy (nats) over the response tokens of a batch.
+    """
+
+    seed: int
+    epochs: int = 2
+    batch_size: int = 8
+    lr: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    objective: str = "imitate"
+
+    def __post_init__(self) -> None:
+        check_choice("objective", self.objective, OBJECTIVES)
+        bad = [n for n in ("epochs", "batch_size", "lr", "clip") if not 0 < getattr(self, n) < float("inf")]
+        if bad or not 0 <= self.warmup < 1 or not 0 <= self.weight_decay < float("inf"):
+            raise InputError(
+                "a training setting cannot be used",
+                got={n: getattr(self, n) for n in (*bad, "warmup", "weight_decay")},
+                allowed="epochs, batch_size, lr, clip > 0; 0 <= warmup < 1; weight_decay >= 0",
+            )
+
+    @classmethod
+    def paper(cls, *, seed: int) -> "TrainConfig":
+        """Alignment Gating's own settings (arXiv 2606.09068): lr 1e-4, batch 2, 2 epochs."""
+        return cls(seed=seed, lr=1e-4, batch_size=2)
+
+
+@dataclass(kw_only=True)
+class TrainRecord:
+    """What happened, a value a step: `loss` (nats a response token), gradient norm before clipping, and for gates
+    the mean |g - 1| over the tokens behind the shared prefix. `seconds` is the time spent in steps."""
+
+    config: TrainConfig
+    data_hash: str
+    n_examples: int
+    loss: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+    gate_activity: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values, for gate files and results."""
+        return {**asdict(self), "config": asdict(self.config)}
+
+
+StepContext = Callable[[Batch], AbstractContextManager[Any]]
+
+
+def encode_examples(model: Any, examples: list[Example]) -> list[Row]:
+    """Tokenise training examples; raises `TrainingError` for none, `DataError` naming the example that cannot be used."""
+    if not examples:
+        raise TrainingError("there is nothing to train on", got="no examples", do="pass at least one Example")
+    rows = []
+    for i, example in enumerate(examples):
+        try:
+            rows.append(encode(model, example.messages, [example.response]))
+        except DataError as error:
+            raise DataError(f"training example {i}: {error.what}", got=error.got, allowed=error.allowed, do=error.do) from error
+    return rows
+
+
+def schedule(rows: list[Row], config: TrainConfig) -> list[list[int]]:
+    """Row indices of every step, all epochs: shuffled by seed and epoch, then bucketed by length within pools."""
+    steps: list[list[int]] = []
+    for epoch in range(config.epochs):
+        stream = rng(config.seed, "order", epoch)
+        order = stream.permutation(len(rows))
+        pool = config.batch_size * _POOL
+        batches = []
+        for start in range(0, len(order), pool):
+            part = order[start : start + pool]
+            batches += [[int(part[i]) for i in b] for b in length_buckets([len(rows[i]) for i in part], config.batch_size)]
+        steps += [batches[i] for i in stream.permutation(len(batches))]
+    return steps
+
+
+def response_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy over the batch's response tokens, in nats."""
+    return -answer_logprobs(model, batch).sum() / batch.response_mask.sum()
+
+
+def train(
+    model: Any,
+    parameters: dict[str, torch.nn.Parameter],
+    examples: list[Example],
+    config: TrainConfig,
+    *,
+    label: str,
+    step_context: StepContext = lambda batch: contextlib.nullcontext(),
+    activity: Callable[[], float] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 50,
+) -> TrainRecord:
+    """Train `parameters` in place; `step_context` wraps each forward pass, `activity` is read after it.
+
+    With `checkpoint`, the state is written there every `checkpoint_every` steps and at an interruption, and an
+    existing file is continued to bit-identical parameters (CPU, fp32, same machine, threads and versions).
+    Raises `TrainingError` for no data, a foreign checkpoint, and a loss or gradient that is not finite (before it
+    reaches the parameters).
+    """
+    rows = encode_examples(model, examples)
+    steps = schedule(rows, config)
+    record = TrainRecord(config=config, data_hash=data_hash(examples), n_examples=len(examples))
+    trained = list(parameters.values())
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    identity = stable_hash([asdict(config), record.data_hash, fingerprint(model), sorted(parameters)])
+    if checkpoint is not None:
+        checkpoints.restore(checkpoint, identity, parameters, optimizer, record)
+    for number in track(range(len(record.loss), len(steps)), label):
+        started = time.perf_counter()
+        batch = collate([rows[i] for i in steps[number]], trained[0].device)
+        with step_context(batch):
+            loss = response_loss(model, batch)
+        _check_finite(loss, "loss", number, examples, steps[number])
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, config.clip)
+        _check_finite(norm, "gradient", number, examples, steps[number])
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * lr_factor(number, len(steps), config.warmup)
+        optimizer.step()
+        record.loss.append(loss.item())
+        record.grad_norm.append(norm.item())
+        if activity is not None:
+            record.gate_activity.append(activity())
+        record.seconds += time.perf_counter() - started
+        # Only between steps: a state written from the middle of one could not be continued exactly.
+        if checkpoint is not None and ((number + 1) % checkpoint_every == 0 or number + 1 == len(steps)):
+            checkpoints.write(checkpoint, identity, parameters, optimizer, record)
+    return record
+
+
+def lr_factor(step: int, n_steps: int, warmup: float) -> float:
+    """Share of the full learning rate at `step` (from 0): a linear rise over `warmup`, then linearly to 0."""
+    rise = max(1, round(warmup * n_steps))
+    return min((step + 1) / rise, (n_steps - step) / max(1, n_steps - rise + 1))
+
+
+def _check_finite(value: torch.Tensor, what: str, step: int, examples: list[Example], batch: list[int]) -> None:
+    if not torch.isfinite(value):
+        raise TrainingError(
+            f"the {what} is not finite at step {step}; the parameters still hold the state before it",
+            got=f"{what} {value.item()}, examples {batch}, the first: {examples[batch[0]].messages[-1]['content'][:60]!r}",
+            do="lower lr, or train with dtype='float32'",
+        )

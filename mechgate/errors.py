@@ -57,8 +57,9 @@ class StorageError(MechgateError, OSError):
 
 
 def near_misses(name: str, known: Iterable[str], n: int = 3) -> Sequence[str]:
-    """The `n` known names closest to `name`, for error messages."""
-    return difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+    """The `n` known names closest to `name`, whatever their case, for error messages."""
+    by_lower = {known_name.lower(): known_name for known_name in known}
+    return [by_lower[found] for found in difflib.get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.5)]
 
 
 def check_choice(what: str, got: object, allowed: Sequence[object]) -> None:

@@ -53,10 +53,10 @@ def load_model(
     target = _device(device)
     if isinstance(source, torch.nn.Module):
         hf, name = source, getattr(getattr(source, "config", None), "_name_or_path", "") or type(source).__name__
-        chosen = _dtype(dtype, target, keep=next(source.parameters()).dtype)
+        chosen = choose_dtype(dtype, target, keep=next(source.parameters()).dtype)
     elif isinstance(source, (str, Path)):
-        chosen = _dtype(dtype, target)
-        hf, found, name = _from_name(str(source), chosen)
+        chosen = choose_dtype(dtype, target)
+        hf, found, name = load_hf(str(source), chosen)
         tokenizer = tokenizer if tokenizer is not None else found
     else:
         raise InputError("a model is a name, a folder, a .gguf file or a loaded HF model", got=type(source).__name__)
@@ -163,7 +163,8 @@ def _device(device: str) -> str:
     return device
 
 
-def _dtype(dtype: Any, device: str, keep: Any = None) -> Any:
+def choose_dtype(dtype: Any, device: str, keep: Any = None) -> Any:
+    """The torch dtype that `load_model`'s `dtype` argument means on this device; `keep` is a loaded model's own."""
     import torch
 
     if isinstance(dtype, torch.dtype):
@@ -174,7 +175,11 @@ def _dtype(dtype: Any, device: str, keep: Any = None) -> Any:
     return getattr(torch, dtype)
 
 
-def _from_name(source: str, dtype: Any) -> tuple[Any, Any, str]:
+def load_hf(source: str, dtype: Any) -> tuple[Any, Any, str]:
+    """The plain HF model behind a name, with its tokenizer (None if there is none) and a name for reports.
+
+    For what must happen before a bridge is booted (adapters). Raises `ModelError` as `load_model` does.
+    """
     path = Path(source).expanduser()
     if source in bundled.ALIASES:
         return *_from_folder(bundled.default_model_folder(), dtype), source

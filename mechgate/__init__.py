@@ -1,0 +1,72 @@
+"""mechgate inserts, trains, turns and tests gates on the attention heads of language models.
+
+The names in `__all__` are loaded when they are first used (PEP 562), so that `import mechgate` is quick
+and does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Estimate",
+    "Example",
+    "GateSet",
+    "MechgateError",
+    "Pair",
+    "TrainConfig",
+    "__version__",
+    "generate",
+    "load_gates",
+    "load_model",
+    "load_pairs",
+    "margins",
+    "null_gates",
+    "save_paper",
+    "stance_margins",
+    "train_gates",
+]
+
+_MODULES = {
+    "Estimate": "mechgate.stats.estimates",
+    "Example": "mechgate.data.pairs",
+    "GateSet": "mechgate.gates.gateset",
+    "MechgateError": "mechgate.errors",
+    "Pair": "mechgate.data.pairs",
+    "TrainConfig": "mechgate.train.gates",
+    "generate": "mechgate.measure.generation",
+    "load_gates": "mechgate.gates.storage",
+    "load_model": "mechgate.model.loading",
+    "load_pairs": "mechgate.data.tasks",
+    "margins": "mechgate.measure.margins",
+    "null_gates": "mechgate.gates.nulls",
+    "save_paper": "mechgate.gates.storage",
+    "stance_margins": "mechgate.measure.margins",
+    "train_gates": "mechgate.train.gates",
+}
+
+if TYPE_CHECKING:
+    from mechgate.data.pairs import Example, Pair
+    from mechgate.data.tasks import load_pairs
+    from mechgate.errors import MechgateError
+    from mechgate.gates.gateset import GateSet
+    from mechgate.gates.nulls import null_gates
+    from mechgate.gates.storage import load_gates, save_paper
+    from mechgate.measure.generation import generate
+    from mechgate.measure.margins import margins, stance_margins
+    from mechgate.model.loading import load_model
+    from mechgate.stats.estimates import Estimate
+    from mechgate.train.gates import TrainConfig, train_gates
+else:
+    # Hidden from type checkers, which would take a module with __getattr__ to have every name there is.
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

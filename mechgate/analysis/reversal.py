@@ -1,0 +1,168 @@
+"""Does the dial turn the behaviour - on unseen facts, domains and wordings, and on another host - and what else?
+
+Measures curves of the stance margin over strength, with row-sign nulls, and sums them up over facts. The verdict rule
+looks at one axis only, false against true claims; style, ability and trained controls are other analyses' business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mechgate.data.pairs import Pair
+from mechgate.errors import InputError
+from mechgate.gates.gateset import GateSet
+from mechgate.gates.nulls import null_gates
+from mechgate.measure.margins import margin_parts, stance_margins
+from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
+
+Sets = dict[str, list[Pair]]
+SELECTIVITY_BOUND = 0.5  # sigma below it: at least half of what the gate does to false claims it does to true ones
+CONTENT_COLUMNS = ("margin", "first_token", "stance_part", "content_part")
+EFFECT_BOUND = 0.5  # nats of stance margin that an effect must clear before its selectivity is asked for
+
+
+def dose_rows(model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float], *, host: str, content: bool) -> pd.DataFrame:
+    """One row a prompt and strength: host, set, strength, fact, template, stance margin (nats, mean over answers).
+
+    With `content`, also the content-bearing margin (nats a token) and its first-token, stance and content parts.
+    """
+    tables = []
+    for strength in strengths:
+        with gates.attached(model, strength):
+            for name, pairs in sets.items():
+                tables.append(_measured(model, name, pairs, f"{host}, {name}, s = {strength:+g}", content).assign(strength=strength))
+    return pd.concat(tables, ignore_index=True).assign(host=host)
+
+
+def null_rows(
+    model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float], *, family: str, draws: int, seed: int
+) -> pd.DataFrame:
+    """The same for `draws` null gates of a family, one column more: `draw`."""
+    if draws < 1:
+        raise InputError("nulls need at least one draw", got=draws)
+    tables = [
+        dose_rows(
+            model, null_gates(gates, family=family, seed=seed + draw), sets, strengths, host=f"null {draw + 1}", content=False
+        ).assign(draw=draw)
+        for draw in range(draws)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _measured(model: Any, name: str, pairs: list[Pair], label: str, content: bool) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "set": name,
+            "pair": [p.id for p in pairs],
+            "fact": [p.fact_id for p in pairs],
+            "domain": [p.domain for p in pairs],
+            "kind": [p.kind for p in pairs],
+            "stance_margin": stance_margins(model, pairs, label=label).mean(axis=1),
+        }
+    )
+    if content:
+        parts = margin_parts(model, pairs, label=f"{label} (content)")
+        columns = (parts.total, parts.first_token, parts.stance, parts.content)
+        table = table.assign(**dict(zip(CONTENT_COLUMNS, columns, strict=True)))
+    return table
+
+
+def level(rows: pd.DataFrame, *, value: str = "stance_margin", seed: int) -> Estimate:
+    """The mean over facts, with its bootstrap interval."""
+    return bootstrap_mean(rows[value].to_numpy(), rows["fact"].to_numpy(), seed=seed)
+
+
+def change(rows: pd.DataFrame, strength: float, *, value: str = "stance_margin", seed: int) -> Estimate:
+    """The mean change from strength 0, paired by prompt, bootstrapped over facts."""
+    table = _changes(rows, strength, value)
+    return bootstrap_mean(table["change"].to_numpy(), table["fact"].to_numpy(), seed=seed)
+
+
+def curve(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+    """Level and change at every strength, as plain values: what figures and tables are made from."""
+    found = []
+    for strength in sorted(rows["strength"].unique()):
+        here = level(rows[rows["strength"] == strength], seed=seed)
+        found.append({"strength": float(strength), "level": here.to_json(), "change": change(rows, strength, seed=seed).to_json()})
+    return found
+
+
+def odd_even(points: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Odd and even part of a curve's change at each |s| measured on both sides: O = (f(s)-f(-s))/2, V = (f(s)+f(-s))/2 - f(0).
+
+    The odd part alone is no evidence of selection: to first order every gate has it.
+    """
+    at = {point["strength"]: point["change"]["value"] for point in points}
+    sides = sorted(s for s in at if s > 0 and -s in at)
+    return [{"strength": s, "odd": (at[s] - at[-s]) / 2, "even": (at[s] + at[-s]) / 2} for s in sides]
+
+
+def selectivity(false: pd.DataFrame, true: pd.DataFrame, strength: float, *, seed: int) -> dict[str, Any]:
+    """sigma = 1 - A / E at one strength: E the shift on false claims, A the shift on the matched true claims.
+
+    1 means true claims are spared, 0 that they move just as much. Facts are resampled, with both of their claims.
+    sigma is given only if E's interval clears `EFFECT_BOUND`. The outcome in a word: `ineffective`, `not selective`
+    (the interval lies below `SELECTIVITY_BOUND`), `spares true claims` (above it), or `unclear`.
+    """
+    wanted = _by_fact(_changes(false, strength, "stance_margin"))
+    unwanted = _by_fact(_changes(true, strength, "stance_margin"))
+    facts = sorted(set(wanted) & set(unwanted))
+    if len(facts) != len(wanted) or len(facts) != len(unwanted):
+        raise InputError("false and true claims must be about the same facts", got=f"{len(wanted)} and {len(unwanted)}, {len(facts)} shared")
+    e, a = np.array([wanted[f] for f in facts]), np.array([unwanted[f] for f in facts])
+    effect, spared = bootstrap_mean(e, facts, seed=seed), bootstrap_mean(a, facts, seed=seed)
+    found: dict[str, Any] = {"strength": strength, "E": effect.to_json(), "A": spared.to_json(), "sigma": None}
+    if not (effect.low > EFFECT_BOUND or effect.high < -EFFECT_BOUND):
+        return {**found, "outcome": "ineffective"}
+    moved = bootstrap_ratio(a, e, facts, seed=seed)
+    sigma = replace(moved, value=1 - moved.value, low=1 - moved.high, high=1 - moved.low)
+    outcome = "unclear"
+    if sigma.high < SELECTIVITY_BOUND:
+        outcome = "not selective"
+    elif sigma.low > SELECTIVITY_BOUND:
+        outcome = "spares true claims"
+    return {**found, "sigma": sigma.to_json(), "outcome": outcome}
+
+
+def addition(host: pd.DataFrame, base: pd.DataFrame, strength: float, *, seed: int) -> Estimate:
+    """(host with gates - host) - (base with gates - base), paired by prompt: about 0 if the gate merely adds.
+
+    A gate that undoes what the host learned moves the host more than it moves the base.
+    """
+    both = _changes(host, strength, "stance_margin").merge(_changes(base, strength, "stance_margin"), on=["pair", "fact"])
+    return bootstrap_mean((both["change_x"] - both["change_y"]).to_numpy(), both["fact"].to_numpy(), seed=seed)
+
+
+def null_band(rows: pd.DataFrame, *, family: str) -> dict[str, Any]:
+    """The range over null draws of their mean stance margin at each strength, and their changes from 0 at s = +-1.
+
+    A range is no test: `draws` are too few for a p-value, and none is given.
+    """
+    means = rows.groupby(["strength", "draw"])["stance_margin"].mean().unstack("draw")
+    moved = (means - means.loc[0.0]).loc[[-1.0, 1.0]]
+    return {
+        "family": family,
+        "draws": means.shape[1],
+        "band": [{"strength": float(s), "low": float(row.min()), "high": float(row.max())} for s, row in means.iterrows()],
+        "changes at s = +-1": [float(x) for x in moved.to_numpy().ravel()],
+        "largest": float(moved.abs().to_numpy().max()),
+    }
+
+
+def _changes(rows: pd.DataFrame, strength: float, value: str) -> pd.DataFrame:
+    keys = ["set", "pair", "fact"]
+    base = rows.loc[rows["strength"] == 0, [*keys, value]]
+    there = rows.loc[rows["strength"] == strength, [*keys, value]]
+    both = there.merge(base, on=keys, suffixes=("", "_base"), validate="one_to_one")
+    if len(both) != len(there) or len(both) == 0:
+        raise InputError("every strength must be measured on the prompts that strength 0 was measured on", got=strength)
+    return both.assign(change=both[value] - both[f"{value}_base"])[["pair", "fact", "change"]]
+
+
+def _by_fact(table: pd.DataFrame) -> dict[str, float]:
+    return {str(fact): float(x) for fact, x in table.groupby("fact")["change"].mean().items()}
+
+

@@ -1,0 +1,50 @@
+"""Stages of a run: what is in the run folder is reused while everything it depends on is unchanged."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechgate.errors import DataError
+from mechgate.provenance import atomic_path, source_hash, stable_hash, write_text
+
+
+class Stages:
+    """Files of a run folder, each made by one stage. Beside every file stands the hash of what it was made from:
+    the stage's inputs and mechgate's own source. A stage that was cut short left no such hash, and is redone."""
+
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = print):
+        self.folder, self.say = Path(folder), say
+        self.seconds: dict[str, float] = {}
+        self._code = source_hash()
+
+    def file(self, title: str, name: str, inputs: Any, make: Callable[[Path], Any]) -> Path:
+        """The file `name`, made by `make(path)` unless it is there and made from the same `inputs`."""
+        path, key = self.folder / name, stable_hash([self._code, inputs])
+        mark = self.folder / ".made-from" / name.replace("/", "_")
+        if path.exists() and mark.is_file() and mark.read_text(encoding="utf-8") == key:
+            self.say(f"{title}: reused {path}")
+            return path
+        self.say(f"{title} ...")
+        mark.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        make(path)
+        self.seconds[name] = round(time.monotonic() - started, 1)
+        write_text(mark, key)
+        return path
+
+    def table(self, title: str, name: str, inputs: Any, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A CSV table by the same rule. Raises `DataError` if the kept file is damaged."""
+
+        def write(path: Path) -> None:
+            with atomic_path(path) as temporary:
+                make().to_csv(temporary, index=False)
+
+        path = self.file(title, name, inputs, write)
+        try:
+            return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+        except (ValueError, UnicodeDecodeError) as error:
+            raise DataError(f"the kept table {path} is damaged", got=str(error), do="delete it and run again") from error

@@ -1,0 +1,106 @@
+"""Hosts: models made to misbehave by something other than gates, a peft LoRA adapter."""
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechgate.data.pairs import Example
+from mechgate.errors import InputError, ModelError, StorageError
+from mechgate.model.loading import boot, choose_dtype, describe, load_hf
+from mechgate.provenance import provenance, write_json
+from mechgate.seeding import stream_seed
+from mechgate.train.loop import TrainConfig, TrainRecord, train
+
+SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+RECORD_FILE = "mechgate.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """The adapter's form; the paper's: rank 32, alpha 64, rank-stabilised, on all seven projections."""
+
+    rank: int = 32
+    alpha: int = 64
+    rslora: bool = True
+    targets: tuple[str, ...] = SEVEN_PROJECTIONS
+
+
+def train_lora_host(
+    source: str,
+    examples: list[Example],
+    config: TrainConfig,
+    folder: str | Path,
+    *,
+    lora: LoraSettings | None = None,
+    dtype: str = "auto",
+    checkpoint: str | Path | None = None,
+) -> TrainRecord:
+    """Fine-tune a LoRA adapter on `examples` and save it as an ordinary peft folder, for `load_model(adapter=...)`.
+
+    `source` is what `load_model` takes as a name. The folder also gets `mechgate.json` (base model, data hash,
+    settings, losses, versions). It is written whole or not at all, and replaces nothing that is no adapter. Raises
+    `ModelError` if a target matches nothing, `TrainingError` and `DataError` as `train_gates` does.
+    """
+    settings = lora or LoraSettings()
+    if settings.rank < 1 or settings.alpha <= 0 or not settings.targets:
+        raise InputError("LoRA settings cannot be used", got=asdict(settings), allowed="rank >= 1, alpha > 0, some targets")
+    target = Path(folder)
+    if target.exists() and not (target / "adapter_config.json").is_file():
+        raise StorageError("the folder exists and is no adapter", got=str(target), do="choose another folder")
+    adapted, tokenizer, name = _adapted(source, settings, config.seed, dtype)
+    model = boot(adapted.base_model.model, name=name, tokenizer=tokenizer)
+    weights = _lora_weights(model.original_model)
+    for parameter in weights.values():
+        parameter.requires_grad_(True)
+    record = train(model, weights, examples, config, label="training the LoRA host", checkpoint=_path(checkpoint))
+    base = {**describe(model), "fingerprint": None}
+    # Booting a bridge renames the modules, and peft would save those names: the weights go into a fresh copy.
+    fresh, _, _ = _adapted(source, settings, config.seed, dtype)
+    with torch.no_grad():
+        for key, parameter in _lora_weights(fresh.base_model.model).items():
+            parameter.copy_(weights[key])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adapter-") as name_of_part:
+        part = Path(name_of_part) / "adapter"
+        try:
+            fresh.save_pretrained(part)
+            saved = {"base": base, "lora": asdict(settings), "training": record.to_json(), "provenance": provenance()}
+            write_json(part / RECORD_FILE, saved)
+            shutil.rmtree(target, ignore_errors=True)
+            part.replace(target)
+        except OSError as error:
+            raise StorageError(f"the adapter could not be written to {target}", got=error.strerror or str(error)) from error
+    return record
+
+
+def _adapted(source: str, settings: LoraSettings, seed: int, dtype: str) -> tuple[Any, Any, str]:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ModelError("LoRA hosts need peft", do="pip install 'mechgate[lora]'") from error
+    hf, tokenizer, name = load_hf(source, choose_dtype(dtype, "cpu"))
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        use_rslora=settings.rslora,
+        target_modules=list(settings.targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):  # peft draws the first factor from torch's global generator
+        torch.manual_seed(stream_seed(seed, "lora start"))
+        try:
+            return get_peft_model(hf, config), tokenizer, name
+        except ValueError as error:
+            raise ModelError("the adapter's targets do not fit the model", got=str(error)[:300], do="name its linear layers as targets") from error
+
+
+def _lora_weights(hf: Any) -> dict[str, torch.nn.Parameter]:
+    return {n.replace("_original_component.", ""): p for n, p in hf.named_parameters() if "lora_" in n}
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return Path(path) if path is not None else None

@@ -15,7 +15,7 @@ from mechgate.data.pairs import Example, Pair, data_hash
 from mechgate.data.tasks import load_pairs, shipped_data_hash, stance_answers
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.storage import load_gates
-from mechgate.model.loading import describe, load_model
+from mechgate.model.loading import load_model
 from mechgate.provenance import file_sha256, stable_hash, write_text
 from mechgate.report.figures import draw_reversal
 from mechgate.report.results import write_result
@@ -86,7 +86,11 @@ def run_demo(
 
 def judged_sets() -> reversal.Sets:
     """The prompts the demo is judged on, one unseen wording a fact: false claims in and out of the domain, true claims."""
-    return {MEDICAL: _pairs("sycophancy", ["medical"]), OTHERS: _pairs("sycophancy", _others()), TRUE: _pairs("genuine-agreement", domains())}
+    return {
+        MEDICAL: _pairs("sycophancy", ["medical"]),
+        OTHERS: _pairs("sycophancy", _others()),
+        TRUE: _pairs("genuine-agreement", domains()),
+    }
 
 
 def seen_sets() -> reversal.Sets:
@@ -139,7 +143,9 @@ def summarise(tables: dict[str, pd.DataFrame], settings: DemoSettings) -> dict[s
 
 
 def _pairs(task: str, names: Any, templates: str | None = None) -> list[Pair]:
-    return [p for name in names for p in load_pairs(task, name, "test", templates=templates, answers="content", phrasings=1)]
+    return [
+        p for name in names for p in load_pairs(task, name, "test", templates=templates, answers="content", phrasings=1)
+    ]
 
 
 def _others() -> list[str]:
@@ -228,15 +234,23 @@ def _measure(stages: Stages, settings: DemoSettings, inputs: Any) -> dict[str, p
         model, gates = gated("base")
         sets = {k: v for k, v in judged_sets().items() if k != TRUE}
         draws, seed = settings.null_draws, settings.seed
-        return reversal.null_rows(model, gates, sets, settings.null_strengths, family="row-sign", draws=draws, seed=seed)
+        return reversal.null_rows(
+            model, gates, sets, settings.null_strengths, family="row-sign", draws=draws, seed=seed
+        )
 
     def host_rows() -> pd.DataFrame:
         model, gates = gated("lora")
         judged = reversal.dose_rows(model, gates, judged_sets(), settings.host_strengths, host="lora", content=False)
-        return pd.concat([judged, reversal.dose_rows(model, gates, seen_sets(), (-1.0, 0.0), host="lora", content=True)])
+        return pd.concat(
+            [judged, reversal.dose_rows(model, gates, seen_sets(), (-1.0, 0.0), host="lora", content=True)]
+        )
 
     def replied() -> pd.DataFrame:
-        pairs = [p for both in zip(*[_pairs(t, domains())[::2] for t in ("sycophancy", "genuine-agreement")], strict=True) for p in both]
+        pairs = [
+            p
+            for both in zip(*[_pairs(t, domains())[::2] for t in ("sycophancy", "genuine-agreement")], strict=True)
+            for p in both
+        ]
         found = []
         for host in ("lora", "base"):
             model, gates = gated(host)

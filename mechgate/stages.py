@@ -47,4 +47,6 @@ class Stages:
         try:
             return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
         except (ValueError, UnicodeDecodeError) as error:
-            raise DataError(f"the kept table {path} is damaged", got=str(error), do="delete it and run again") from error
+            raise DataError(
+                f"the kept table {path} is damaged", got=str(error), do="delete it and run again"
+            ) from error

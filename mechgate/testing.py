@@ -23,8 +23,14 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", _GQA | dict(head_dim=12)),
     "mistral": ("MistralConfig", _GQA | dict(sliding_window=6)),
     "gemma2": ("Gemma2Config", _GQA | dict(head_dim=8, sliding_window=6, query_pre_attn_scalar=8, layer_types=_LAYERS)),
-    "gemma3": ("Gemma3TextConfig", _GQA | dict(head_dim=8, sliding_window=6, query_pre_attn_scalar=8, layer_types=_LAYERS)),
-    "gpt2": ("GPT2Config", dict(vocab_size=128, n_embd=32, n_layer=3, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2)),
+    "gemma3": (
+        "Gemma3TextConfig",
+        _GQA | dict(head_dim=8, sliding_window=6, query_pre_attn_scalar=8, layer_types=_LAYERS),
+    ),
+    "gpt2": (
+        "GPT2Config",
+        dict(vocab_size=128, n_embd=32, n_layer=3, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2),
+    ),
     "gpt_neox": ("GPTNeoXConfig", _COMMON | dict(use_parallel_residual=True)),
     "gpt_neox_sequential": ("GPTNeoXConfig", _COMMON | dict(use_parallel_residual=False)),
     "phi3": ("Phi3Config", _GQA),

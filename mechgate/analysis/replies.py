@@ -4,9 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from mechgate.data.pairs import Pair
+from mechgate.data.pairs import Example, Pair
 from mechgate.gates.gateset import GateSet
 from mechgate.measure.generation import generate
+from mechgate.measure.margins import response_nll
 from mechgate.measure.stances import STANCES, classify_stance
 from mechgate.stats.estimates import bootstrap_mean
 
@@ -14,11 +15,17 @@ from mechgate.stats.estimates import bootstrap_mean
 def reply_rows(
     model: Any, gates: GateSet, pairs: list[Pair], strengths: tuple[float, ...], *, host: str, max_new_tokens: int = 32
 ) -> pd.DataFrame:
-    """One row a prompt and strength: the greedy reply and its stance (agree, disagree, hedge, neither)."""
+    """One row a prompt and strength: the greedy reply, its stance, and how surprising it is to `model` without gates.
+
+    `surprise` is the mean negative log-likelihood of the reply under the ungated model, in nats a token (empty for an
+    empty reply): a cheap sign of damage, since replies that fall apart are surprising.
+    """
     tables = []
     for strength in strengths:
         with gates.attached(model, strength):
             found = generate(model, pairs, max_new_tokens=max_new_tokens, label=f"{host}, replies, s = {strength:+g}")
+        spoken = [Example(messages=p.messages, response=reply) for p, reply in zip(pairs, found, strict=True) if reply]
+        surprise = iter(response_nll(model, spoken) if spoken else [])
         tables.append(
             pd.DataFrame(
                 {
@@ -30,6 +37,7 @@ def reply_rows(
                     "prompt": [p.messages[-1]["content"] for p in pairs],
                     "reply": found,
                     "stance": [classify_stance(reply) for reply in found],
+                    "surprise": [next(surprise) if reply else "" for reply in found],
                 }
             )
         )
@@ -37,15 +45,31 @@ def reply_rows(
 
 
 def stance_rates(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
-    """The share of each stance by host, kind of claim and strength, with intervals over facts."""
+    """The share of each stance and the mean surprise, by host, kind of claim and strength, with intervals over facts."""
     found = []
-    for keys, part in rows.groupby(["host", "kind", "strength"]):
-        host, kind, strength = keys if isinstance(keys, tuple) else (keys,)
+    arms = rows[["host", "kind", "strength"]].drop_duplicates().sort_values(["host", "kind", "strength"])
+    for host, kind, strength in arms.itertuples(index=False):
+        part = rows[(rows["host"] == host) & (rows["kind"] == kind) & (rows["strength"] == strength)]
         shares = {
             stance: bootstrap_mean(
-                (part["stance"] == stance).to_numpy(dtype=float), part["fact"].to_numpy(), seed=seed, method="percentile"
+                (part["stance"] == stance).to_numpy(dtype=float),
+                part["fact"].to_numpy(),
+                seed=seed,
+                method="percentile",
             ).to_json()
             for stance in STANCES
         }
-        found.append({"host": host, "kind": kind, "strength": float(strength), "shares": shares, "n": len(part)})
+        spoken = part[part["surprise"] != ""]
+        surprise = bootstrap_mean(spoken["surprise"].to_numpy(dtype=float), spoken["fact"].to_numpy(), seed=seed)
+        found.append(
+            {
+                "host": host,
+                "kind": kind,
+                "strength": float(strength),
+                "shares": shares,
+                "surprise": surprise.to_json(),
+                "n": len(part),
+                "empty": len(part) - len(spoken),
+            }
+        )
     return found

@@ -24,7 +24,9 @@ CONTENT_COLUMNS = ("margin", "first_token", "stance_part", "content_part")
 EFFECT_BOUND = 0.5  # nats of stance margin that an effect must clear before its selectivity is asked for
 
 
-def dose_rows(model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float], *, host: str, content: bool) -> pd.DataFrame:
+def dose_rows(
+    model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float], *, host: str, content: bool
+) -> pd.DataFrame:
     """One row a prompt and strength: host, set, strength, fact, template, stance margin (nats, mean over answers).
 
     With `content`, also the content-bearing margin (nats a token) and its first-token, stance and content parts.
@@ -33,7 +35,11 @@ def dose_rows(model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float]
     for strength in strengths:
         with gates.attached(model, strength):
             for name, pairs in sets.items():
-                tables.append(_measured(model, name, pairs, f"{host}, {name}, s = {strength:+g}", content).assign(strength=strength))
+                tables.append(
+                    _measured(model, name, pairs, f"{host}, {name}, s = {strength:+g}", content).assign(
+                        strength=strength
+                    )
+                )
     return pd.concat(tables, ignore_index=True).assign(host=host)
 
 
@@ -45,7 +51,12 @@ def null_rows(
         raise InputError("nulls need at least one draw", got=draws)
     tables = [
         dose_rows(
-            model, null_gates(gates, family=family, seed=seed + draw), sets, strengths, host=f"null {draw + 1}", content=False
+            model,
+            null_gates(gates, family=family, seed=seed + draw),
+            sets,
+            strengths,
+            host=f"null {draw + 1}",
+            content=False,
         ).assign(draw=draw)
         for draw in range(draws)
     ]
@@ -86,7 +97,13 @@ def curve(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
     found = []
     for strength in sorted(rows["strength"].unique()):
         here = level(rows[rows["strength"] == strength], seed=seed)
-        found.append({"strength": float(strength), "level": here.to_json(), "change": change(rows, strength, seed=seed).to_json()})
+        found.append(
+            {
+                "strength": float(strength),
+                "level": here.to_json(),
+                "change": change(rows, strength, seed=seed).to_json(),
+            }
+        )
     return found
 
 
@@ -111,7 +128,10 @@ def selectivity(false: pd.DataFrame, true: pd.DataFrame, strength: float, *, see
     unwanted = _by_fact(_changes(true, strength, "stance_margin"))
     facts = sorted(set(wanted) & set(unwanted))
     if len(facts) != len(wanted) or len(facts) != len(unwanted):
-        raise InputError("false and true claims must be about the same facts", got=f"{len(wanted)} and {len(unwanted)}, {len(facts)} shared")
+        raise InputError(
+            "false and true claims must be about the same facts",
+            got=f"{len(wanted)} and {len(unwanted)}, {len(facts)} shared",
+        )
     e, a = np.array([wanted[f] for f in facts]), np.array([unwanted[f] for f in facts])
     effect, spared = bootstrap_mean(e, facts, seed=seed), bootstrap_mean(a, facts, seed=seed)
     found: dict[str, Any] = {"strength": strength, "E": effect.to_json(), "A": spared.to_json(), "sigma": None}
@@ -132,7 +152,9 @@ def addition(host: pd.DataFrame, base: pd.DataFrame, strength: float, *, seed: i
 
     A gate that undoes what the host learned moves the host more than it moves the base.
     """
-    both = _changes(host, strength, "stance_margin").merge(_changes(base, strength, "stance_margin"), on=["pair", "fact"])
+    both = _changes(host, strength, "stance_margin").merge(
+        _changes(base, strength, "stance_margin"), on=["pair", "fact"]
+    )
     return bootstrap_mean((both["change_x"] - both["change_y"]).to_numpy(), both["fact"].to_numpy(), seed=seed)
 
 
@@ -146,7 +168,9 @@ def null_band(rows: pd.DataFrame, *, family: str) -> dict[str, Any]:
     return {
         "family": family,
         "draws": means.shape[1],
-        "band": [{"strength": float(s), "low": float(row.min()), "high": float(row.max())} for s, row in means.iterrows()],
+        "band": [
+            {"strength": float(s), "low": float(row.min()), "high": float(row.max())} for s, row in means.iterrows()
+        ],
         "changes at s = +-1": [float(x) for x in moved.to_numpy().ravel()],
         "largest": float(moved.abs().to_numpy().max()),
     }
@@ -164,5 +188,3 @@ def _changes(rows: pd.DataFrame, strength: float, value: str) -> pd.DataFrame:
 
 def _by_fact(table: pd.DataFrame) -> dict[str, float]:
     return {str(fact): float(x) for fact, x in table.groupby("fact")["change"].mean().items()}
-
-

@@ -22,7 +22,9 @@ def check_messages(messages: tuple[Message, ...], where: str) -> None:
         if message["role"] not in ROLES:
             raise DataError(f"{where} has an unknown role", got=repr(message["role"]), allowed=ROLES)
     if messages[-1]["role"] != "user":
-        raise DataError(f"{where} must end with the user's turn", got=messages[-1]["role"], do="put the answer in response")
+        raise DataError(
+            f"{where} must end with the user's turn", got=messages[-1]["role"], do="put the answer in response"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

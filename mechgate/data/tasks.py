@@ -53,7 +53,9 @@ def load_pairs(
     prompts, stances = _conversations()[wording]["prompts"], _conversations()[wording]["answers"]
     n = len(prompts) if phrasings is None else phrasings
     if not 1 <= n <= len(prompts):
-        raise InputError("that many phrasings are not there", got=phrasings, allowed=f"1 to {len(prompts)} for {wording} templates")
+        raise InputError(
+            "that many phrasings are not there", got=phrasings, allowed=f"1 to {len(prompts)} for {wording} templates"
+        )
     facts = [fact for name in ([domain] if domain else domains()) for fact in split_facts(name, split)]
     return [
         _pair(

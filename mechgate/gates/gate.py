@@ -83,6 +83,8 @@ def check_strength(strength: Any) -> float:
         value = float("nan")
     if value != value or abs(value) == float("inf"):
         raise InputError(
-            "strength must be a finite number", got=repr(strength), do="use +1 for the trained gates, 0 for none, -1 for the inversion"
+            "strength must be a finite number",
+            got=repr(strength),
+            do="use +1 for the trained gates, 0 for none, -1 for the inversion",
         )
     return value

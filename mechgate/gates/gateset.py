@@ -42,7 +42,11 @@ class GateSet(nn.Module):
         check_choice("input", input, INPUTS)
         limit = min(shape.d_model, n_units(shape, granularity))
         if rank is not None and (input == "static" or not isinstance(rank, int) or not 1 <= rank <= limit):
-            raise InputError("rank cannot be used", got=f"rank={rank}, input={input}", allowed=f"None, or 1 to {limit} with input='linear'")
+            raise InputError(
+                "rank cannot be used",
+                got=f"rank={rank}, input={input}",
+                allowed=f"None, or 1 to {limit} with input='linear'",
+            )
         self.shape, self.granularity, self.rank, self.input = shape, granularity, rank, input
         self.scale = 1.0
         self.made_for = made_for or {}
@@ -73,7 +77,13 @@ class GateSet(nn.Module):
         check_gateable(model, allow_post_norm=True)
         chosen = tuple(site.layer for site in all_sites(model, layers))
         gates = cls(
-            shape_of(model), layers=chosen, granularity=granularity, rank=rank, input=input, seed=seed, made_for=describe(model)
+            shape_of(model),
+            layers=chosen,
+            granularity=granularity,
+            rank=rank,
+            input=input,
+            seed=seed,
+            made_for=describe(model),
         )
         return gates.to(next(model.original_model.parameters()).device)
 

@@ -47,7 +47,9 @@ def save_gates(gates: GateSet, path: str | Path) -> Path:
             save_file(tensors, temporary, metadata={_HEADER: json.dumps(header)})
         except SafetensorError as error:
             raise StorageError(
-                f"cannot write {path}", got=str(error), do="free some space, or choose another folder; nothing was overwritten"
+                f"cannot write {path}",
+                got=str(error),
+                do="free some space, or choose another folder; nothing was overwritten",
             ) from error
     return Path(path)
 
@@ -62,7 +64,9 @@ def load_gates(path: str | Path, model: Any = None, *, check_weights: bool = Tru
     """
     path = Path(path)
     if not path.is_file():
-        raise GateFileError("no gate file there", got=str(path), do="save one with gates.save(...) or train with mechgate train")
+        raise GateFileError(
+            "no gate file there", got=str(path), do="save one with gates.save(...) or train with mechgate train"
+        )
     if path.suffix in (".pth", ".pt", ".bin"):
         return _load_paper(path, model)
     header, tensors = _read(path)
@@ -92,7 +96,8 @@ def save_paper(gates: GateSet, path: str | Path) -> Path:
             do="save them with gates.save(...)",
         )
     held = {
-        f"model.layers.{layer}.self_attn.gate_proj_myself.{name}": getattr(gates.gate(layer), name).detach().cpu() * gates.scale
+        f"model.layers.{layer}.self_attn.gate_proj_myself.{name}": getattr(gates.gate(layer), name).detach().cpu()
+        * gates.scale
         for layer in gates.layers
         for name in ("weight", "bias")
     }
@@ -114,16 +119,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise GateFileError(
-            f"{path} is damaged or is no safetensors file", got=str(error)[:200], do="save it again, or check the download"
+            f"{path} is damaged or is no safetensors file",
+            got=str(error)[:200],
+            do="save it again, or check the download",
         ) from error
     try:
         header = json.loads(metadata[_HEADER])
         version = header["format_version"]
     except (KeyError, TypeError, ValueError) as error:
-        raise GateFileError(f"{path} is a safetensors file, but not one of gates", got=sorted(metadata) or "no header") from error
+        raise GateFileError(
+            f"{path} is a safetensors file, but not one of gates", got=sorted(metadata) or "no header"
+        ) from error
     if version != FORMAT_VERSION:
         raise GateFileError(
-            f"{path} has another format version", got=version, allowed=FORMAT_VERSION, do="use the mechgate version that wrote it"
+            f"{path} has another format version",
+            got=version,
+            allowed=FORMAT_VERSION,
+            do="use the mechgate version that wrote it",
         )
     return header, tensors
 
@@ -150,7 +162,9 @@ def _fill(gates: GateSet, state: dict[str, torch.Tensor], path: Path) -> None:
     try:
         gates.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise GateFileError(f"{path} does not hold the tensors its gates need", got=" ".join(str(error).split())[:400]) from error
+        raise GateFileError(
+            f"{path} does not hold the tensors its gates need", got=" ".join(str(error).split())[:400]
+        ) from error
     bad = [name for name, value in gates.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
         raise GateFileError(f"{path} holds values that are not finite", got=bad[:3])
@@ -175,7 +189,9 @@ def _check_model(gates: GateSet, model: Any, check_weights: bool) -> None:
 
 def _load_paper(path: Path, model: Any) -> GateSet:
     if model is None:
-        raise GateFileError("the paper's format does not say which model it is for", do="pass the model: load_gates(path, model)")
+        raise GateFileError(
+            "the paper's format does not say which model it is for", do="pass the model: load_gates(path, model)"
+        )
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged and for unsafe pickles
@@ -198,7 +214,11 @@ def _load_paper(path: Path, model: Any) -> GateSet:
         state[f"gates.{int(match.group(1))}.{match.group(2)}"] = value.float()
     layers = tuple(sorted({int(name.split(".")[1]) for name in state}))
     if outside := [layer for layer in layers if layer >= shape_of(model).n_layers]:
-        raise GateFileError(f"{path} has gates for layers that the model lacks", got=outside[:5], allowed=f"0 to {shape_of(model).n_layers - 1}")
+        raise GateFileError(
+            f"{path} has gates for layers that the model lacks",
+            got=outside[:5],
+            allowed=f"0 to {shape_of(model).n_layers - 1}",
+        )
     gates = GateSet(shape_of(model), layers=layers, made_for=describe(model))
     _fill(gates, state, path)
     gates.history = {"read_from": path.name, "format": "gating_params.pth"}

@@ -32,9 +32,15 @@ def generate(
     Raises `InputError` for unusable settings, `DataError` if prompt and reply do not fit the context.
     """
     if max_new_tokens < 1 or not 0 <= temperature < float("inf"):
-        raise InputError("unusable generation settings", got=f"max_new_tokens={max_new_tokens}, temperature={temperature}", allowed=">= 1, >= 0")
+        raise InputError(
+            "unusable generation settings",
+            got=f"max_new_tokens={max_new_tokens}, temperature={temperature}",
+            allowed=">= 1, >= 0",
+        )
     if temperature > 0 and seed is None:
-        raise InputError("sampling needs a seed", got="seed=None", do="pass seed=0, or temperature=0 for greedy replies")
+        raise InputError(
+            "sampling needs a seed", got="seed=None", do="pass seed=0, or temperature=0 for greedy replies"
+        )
     rows = [prompt_ids(model, p.messages if isinstance(p, Pair) else p) for p in prompts]
     for ids in rows:
         check_fits(model, Row(prompt=ids, answers=((0,) * max_new_tokens,)), "a prompt with its reply")
@@ -61,7 +67,9 @@ class _Sampler:
         return scores.double() / self.temperature - torch.log(-torch.log(uniform))
 
 
-def _generate_batch(model: Any, rows: list[tuple[int, ...]], new: int, temperature: float, seeds: list[int]) -> list[str]:
+def _generate_batch(
+    model: Any, rows: list[tuple[int, ...]], new: int, temperature: float, seeds: list[int]
+) -> list[str]:
     from transformers import GenerationConfig, LogitsProcessorList
 
     hf, tokenizer = model.original_model, model_info(model).tokenizer
@@ -82,5 +90,7 @@ def _generate_batch(model: Any, rows: list[tuple[int, ...]], new: int, temperatu
     )
     sampler = LogitsProcessorList([_Sampler(temperature, seeds, device)] if temperature > 0 else [])
     with torch.inference_mode():
-        out = hf.generate(tokens.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=sampler)
+        out = hf.generate(
+            tokens.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=sampler
+        )
     return [tokenizer.decode(ids[width:], skip_special_tokens=True).strip() for ids in out]

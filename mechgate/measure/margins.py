@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechgate.data.pairs import Pair
+from mechgate.data.pairs import Example, Pair
 from mechgate.data.tasks import stance_answers
 from mechgate.errors import InputError, ModelError
 from mechgate.model.prompts import Row, collate, encode, length_buckets
@@ -47,7 +47,9 @@ def margins(model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, 
     return per_token[:, 0] - per_token[:, 1]
 
 
-def margin_parts(model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, label: str = "margins") -> MarginParts:
+def margin_parts(
+    model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, label: str = "margins"
+) -> MarginParts:
     """`margins` split into first token, stance and content; the pairs must say where their stance ends.
 
     Raises `InputError` for a pair without that, `ModelError` where the tokenizer merges stance and content.
@@ -86,6 +88,15 @@ def stance_margins(
     return sums[:, 0::2] - sums[:, 1::2]
 
 
+def response_nll(
+    model: Any, examples: Sequence[Example], *, batch_size: int = BATCH_SIZE, label: str = "likelihood"
+) -> np.ndarray:
+    """Mean negative log-likelihood of each example's response (with its end-of-turn token): [n_examples], nats a token."""
+    rows = [encode(model, example.messages, [example.response]) for example in examples]
+    sums = _answer_sums(model, rows, batch_size, label)[:, 0]
+    return -sums / np.array([len(row.answers[0]) for row in rows])
+
+
 def _answer_sums(model: Any, rows: list[Row], batch_size: int, label: str) -> np.ndarray:
     """Summed log-probability of every answer: [n_rows, n_answers]; all rows have equally many answers."""
     if not rows:
@@ -117,7 +128,9 @@ def _scored(model: Any, rows: list[Row], batch_size: int, label: str) -> Any:
 
 def _stance_tokens(model: Any, pair: Pair, row: Row) -> tuple[int, int]:
     if pair.stance is None:
-        raise InputError("a pair does not say where its stance ends", got=pair.id, do="set Pair.stance, or use margins()")
+        raise InputError(
+            "a pair does not say where its stance ends", got=pair.id, do="set Pair.stance, or use margins()"
+        )
     texts = [pair.matching[: pair.stance[0]], pair.not_matching[: pair.stance[1]]]
     cuts = []
     for answer, stance in zip(row.answers, encode(model, pair.messages, texts).answers, strict=True):

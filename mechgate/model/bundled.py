@@ -99,8 +99,7 @@ def load_gguf(path: Path) -> tuple[Any, Any]:
 
     loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
     config = copy.deepcopy(loaded.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    config.__dict__.pop("quantization_config", None)
     plain = type(loaded)(config)
     plain.load_state_dict(loaded.state_dict(), strict=True)
     plain.tie_weights()

@@ -21,6 +21,7 @@ class Firings(dict[str, int]):
     """How often each attached hook has run, by hook point name."""
 
     def silent(self) -> list[str]:
+        """The hook points whose hooks have not run."""
         return [name for name, count in self.items() if count == 0]
 
 
@@ -36,7 +37,9 @@ def resolve(model: Any, names: list[str]) -> dict[str, Any]:
         raise HookError(
             f"{len(unknown)} hook point name(s) do not exist on this model",
             got=unknown[:3],
-            do="; ".join(f"for {name!r} try {', '.join(found) or 'a name from model.hook_dict'}" for name, found in close.items()),
+            do="; ".join(
+                f"for {name!r} try {', '.join(found) or 'a name from model.hook_dict'}" for name, found in close.items()
+            ),
         )
     return {name: points[name] for name in names}
 

@@ -51,6 +51,7 @@ def load_model(
     import torch
 
     target = _device(device)
+    hf: Any
     if isinstance(source, torch.nn.Module):
         hf, name = source, getattr(getattr(source, "config", None), "_name_or_path", "") or type(source).__name__
         chosen = choose_dtype(dtype, target, keep=next(source.parameters()).dtype)
@@ -159,7 +160,9 @@ def _device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError("the device cannot be used here", got=device, allowed="auto, cpu, cuda, cuda:N, mps") from error
+        raise InputError(
+            "the device cannot be used here", got=device, allowed="auto, cpu, cuda, cuda:N, mps"
+        ) from error
     return device
 
 
@@ -192,7 +195,9 @@ def load_hf(source: str, dtype: Any) -> tuple[Any, Any, str]:
         raise ModelError("no model there", got=source, allowed="an HF folder or a .gguf file that exists")
     close = near_misses(source, bundled.ALIASES, n=1)
     if close and "/" not in source:
-        raise ModelError("unknown model alias", got=source, allowed=list(bundled.ALIASES), do=f"did you mean {close[0]}?")
+        raise ModelError(
+            "unknown model alias", got=source, allowed=list(bundled.ALIASES), do=f"did you mean {close[0]}?"
+        )
     return *_from_hub(source, dtype), source
 
 
@@ -207,7 +212,9 @@ def _from_folder(folder: Path, dtype: Any) -> tuple[Any, Any]:
             do="name the folder that save_pretrained wrote",
         )
     try:
-        hf = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", local_files_only=True)
+        hf = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="eager", local_files_only=True
+        )
     except Exception as error:  # transformers raises many kinds for damaged files; all mean the same to the user
         raise ModelError(
             f"the model in {folder} could not be loaded", got=f"{type(error).__name__}: {str(error)[:300]}"
@@ -242,7 +249,9 @@ def _with_adapter(hf: Any, folder: Path) -> Any:
         return PeftModel.from_pretrained(hf, str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
-            f"the adapter {folder} does not fit the model", got=str(error)[:300], do="load it on the model it was made for"
+            f"the adapter {folder} does not fit the model",
+            got=str(error)[:300],
+            do="load it on the model it was made for",
         ) from error
 
 

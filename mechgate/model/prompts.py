@@ -58,7 +58,9 @@ class Batch:
 
 def prompt_ids(model: Any, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
     """The ids of a conversation up to where the assistant starts to answer (template's BOS, no second one)."""
-    return tuple(_chat_tokenizer(model).apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
+    return tuple(
+        _chat_tokenizer(model).apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+    )
 
 
 def encode(model: Any, messages: Sequence[dict[str, str]], answers: Sequence[str]) -> Row:

@@ -21,7 +21,7 @@ SERIES = {
     "true, all domains": ("True claims, all domains", "#009E73", "^", "--"),
 }
 NULL_COLOUR = "#8C8C8C"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -67,23 +67,51 @@ def _dose_panel(axes: Any, curves: dict[str, list[dict[str, Any]]]) -> None:
         x = [p["strength"] for p in points]
         y = [p["level"]["value"] for p in points]
         axes.fill_between(
-            x, [p["level"]["low"] for p in points], [p["level"]["high"] for p in points], color=colour, alpha=0.15, linewidth=0
+            x,
+            [p["level"]["low"] for p in points],
+            [p["level"]["high"] for p in points],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
         )
         axes.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=4.5, linewidth=1.4, label=label)
         here = [p for p in points if p["strength"] == 0]
-        axes.plot([0], [here[0]["level"]["value"]], marker=marker, color="white", markeredgecolor=colour, markersize=6.5, linestyle="none")
+        axes.plot(
+            [0],
+            [here[0]["level"]["value"]],
+            marker=marker,
+            color="white",
+            markeredgecolor=colour,
+            markersize=6.5,
+            linestyle="none",
+        )
 
 
 def _null_band(axes: Any, nulls: dict[str, Any]) -> None:
     x = [p["strength"] for p in nulls["band"]]
     label = f"Row-sign nulls on false claims, range of {nulls['draws']} draws"
-    axes.fill_between(x, [p["low"] for p in nulls["band"]], [p["high"] for p in nulls["band"]], color=NULL_COLOUR, alpha=0.55, linewidth=0, label=label)
+    axes.fill_between(
+        x,
+        [p["low"] for p in nulls["band"]],
+        [p["high"] for p in nulls["band"]],
+        color=NULL_COLOUR,
+        alpha=0.55,
+        linewidth=0,
+        label=label,
+    )
 
 
 def _base_levels(axes: Any, curves: dict[str, list[dict[str, Any]]]) -> None:
     """Where the unchanged base model stands on false claims, as a reference on the host's panel."""
-    levels = [p["level"]["value"] for name in ("false, medical", "false, other domains") for p in curves[name] if p["strength"] == 0]
-    axes.axhspan(min(levels), max(levels), color="#F0E442", alpha=0.6, zorder=0, label="Base model without gates, false claims")
+    levels = [
+        p["level"]["value"]
+        for name in ("false, medical", "false, other domains")
+        for p in curves[name]
+        if p["strength"] == 0
+    ]
+    axes.axhspan(
+        min(levels), max(levels), color="#F0E442", alpha=0.6, zorder=0, label="Base model without gates, false claims"
+    )
 
 
 def _save(figure: Any, path: Path) -> list[Path]:

@@ -10,7 +10,9 @@ from mechgate.provenance import provenance, write_json
 RESULT_FORMAT = 1
 
 
-def write_result(path: str | Path, *, question: str, numbers: dict[str, Any], settings: dict[str, Any], hashes: dict[str, str]) -> Path:
+def write_result(
+    path: str | Path, *, question: str, numbers: dict[str, Any], settings: dict[str, Any], hashes: dict[str, str]
+) -> Path:
     """Write one result: the question, its numbers, the settings and the hashes of what went in, and the provenance.
 
     Raises `StorageError` if the disk is full; NaN in `numbers` raises `ValueError` (a result is a number or null).

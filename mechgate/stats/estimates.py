@@ -237,7 +237,9 @@ def bootstrap_ratio(
     """
     top, bottom = finite_vector(numerator, "numerator"), finite_vector(denominator, "denominator")
     if top.size != bottom.size:
-        raise InputError("numerator and denominator must be measured on the same rows", got=f"{top.size} and {bottom.size} values")
+        raise InputError(
+            "numerator and denominator must be measured on the same rows", got=f"{top.size} and {bottom.size} values"
+        )
     _, tops = cluster_means(top, clusters)
     _, bottoms = cluster_means(bottom, clusters)
     if abs(bottoms.mean()) <= 3.9 * bottoms.std(ddof=1 if bottoms.size > 1 else 0) / math.sqrt(bottoms.size):
@@ -262,4 +264,6 @@ def bootstrap_ratio(
         method=method,
         rng=rng(seed, "bootstrap"),
     ).confidence_interval
-    return Estimate(value=value, low=float(interval.low), high=float(interval.high), level=level, n=bottoms.size, method=method)
+    return Estimate(
+        value=value, low=float(interval.low), high=float(interval.high), level=level, n=bottoms.size, method=method
+    )

@@ -28,7 +28,9 @@ def write(path: Path, identity: str, parameters: dict[str, Any], optimizer: torc
             raise StorageError(f"cannot write the checkpoint {path}", got=str(error), do="free some space") from error
 
 
-def restore(path: Path, identity: str, parameters: dict[str, Any], optimizer: torch.optim.Optimizer, record: Any) -> None:
+def restore(
+    path: Path, identity: str, parameters: dict[str, Any], optimizer: torch.optim.Optimizer, record: Any
+) -> None:
     """Continue from `path` if it exists. Raises `TrainingError` for a damaged file or one of another run."""
     if not path.exists():
         return
@@ -49,6 +51,8 @@ def restore(path: Path, identity: str, parameters: dict[str, Any], optimizer: to
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         if isinstance(error, TrainingError):
             raise
-        raise TrainingError(f"the checkpoint {path} is damaged", got=str(error)[:200], do="delete it and start again") from error
+        raise TrainingError(
+            f"the checkpoint {path} is damaged", got=str(error)[:200], do="delete it and start again"
+        ) from error
     for key, value in lists.items():
         setattr(record, key, value)

@@ -32,7 +32,9 @@ def train_gates(
     not finite, a foreign checkpoint, gates that are a scaled view) and `DataError` (an example that cannot be used).
     """
     if gates.scale != 1.0:
-        raise TrainingError("a scaled view of gates cannot be trained", got=f"scale {gates.scale:+g}", do="train the gates themselves")
+        raise TrainingError(
+            "a scaled view of gates cannot be trained", got=f"scale {gates.scale:+g}", do="train the gates themselves"
+        )
     sums: list[torch.Tensor] = []
 
     @contextlib.contextmanager

@@ -47,7 +47,9 @@ def train_lora_host(
     """
     settings = lora or LoraSettings()
     if settings.rank < 1 or settings.alpha <= 0 or not settings.targets:
-        raise InputError("LoRA settings cannot be used", got=asdict(settings), allowed="rank >= 1, alpha > 0, some targets")
+        raise InputError(
+            "LoRA settings cannot be used", got=asdict(settings), allowed="rank >= 1, alpha > 0, some targets"
+        )
     target = Path(folder)
     if target.exists() and not (target / "adapter_config.json").is_file():
         raise StorageError("the folder exists and is no adapter", got=str(target), do="choose another folder")
@@ -73,7 +75,9 @@ def train_lora_host(
             shutil.rmtree(target, ignore_errors=True)
             part.replace(target)
         except OSError as error:
-            raise StorageError(f"the adapter could not be written to {target}", got=error.strerror or str(error)) from error
+            raise StorageError(
+                f"the adapter could not be written to {target}", got=error.strerror or str(error)
+            ) from error
     return record
 
 
@@ -95,7 +99,11 @@ def _adapted(source: str, settings: LoraSettings, seed: int, dtype: str) -> tupl
         try:
             return get_peft_model(hf, config), tokenizer, name
         except ValueError as error:
-            raise ModelError("the adapter's targets do not fit the model", got=str(error)[:300], do="name its linear layers as targets") from error
+            raise ModelError(
+                "the adapter's targets do not fit the model",
+                got=str(error)[:300],
+                do="name its linear layers as targets",
+            ) from error
 
 
 def _lora_weights(hf: Any) -> dict[str, torch.nn.Parameter]:

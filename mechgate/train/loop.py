@@ -87,7 +87,9 @@ def encode_examples(model: Any, examples: list[Example]) -> list[Row]:
         try:
             rows.append(encode(model, example.messages, [example.response]))
         except DataError as error:
-            raise DataError(f"training example {i}: {error.what}", got=error.got, allowed=error.allowed, do=error.do) from error
+            raise DataError(
+                f"training example {i}: {error.what}", got=error.got, allowed=error.allowed, do=error.do
+            ) from error
     return rows
 
 
@@ -101,7 +103,9 @@ def schedule(rows: list[Row], config: TrainConfig) -> list[list[int]]:
         batches = []
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
-            batches += [[int(part[i]) for i in b] for b in length_buckets([len(rows[i]) for i in part], config.batch_size)]
+            batches += [
+                [int(part[i]) for i in b] for b in length_buckets([len(rows[i]) for i in part], config.batch_size)
+            ]
         steps += [batches[i] for i in stream.permutation(len(batches))]
     return steps
 

@@ -34,14 +34,16 @@ class Fact:
 
 def domains() -> tuple[str, ...]:
     """The domains that facts are shipped for."""
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in resources.files(__package__).iterdir() if f.name.endswith(".yaml")))
+    return tuple(
+        sorted(f.name.removesuffix(".yaml") for f in resources.files(__name__).iterdir() if f.name.endswith(".yaml"))
+    )
 
 
 @cache
 def load_facts(domain: str) -> tuple[Fact, ...]:
     """All facts of one domain, in file order. Raises `DataError` for a malformed file, `InputError` for no such domain."""
     check_choice("domain", domain, domains())
-    text = (resources.files(__package__) / f"{domain}.yaml").read_text(encoding="utf-8")
+    text = (resources.files(__name__) / f"{domain}.yaml").read_text(encoding="utf-8")
     return tuple(_fact(record, f"facts/{domain}.yaml, record {i}") for i, record in enumerate(yaml.safe_load(text), 1))
 
 
@@ -59,7 +61,11 @@ def split_facts(domain: str, split: str) -> tuple[Fact, ...]:
 def _fact(record: Any, where: str) -> Fact:
     names = [field.name for field in fields(Fact)]
     if not isinstance(record, dict) or sorted(record) != sorted(names):
-        raise DataError(f"{where} has other fields than a fact", got=sorted(record) if isinstance(record, dict) else record, allowed=names)
+        raise DataError(
+            f"{where} has other fields than a fact",
+            got=sorted(record) if isinstance(record, dict) else record,
+            allowed=names,
+        )
     if record["severity"] not in (0, 1, 2) or not all(isinstance(record[n], str) for n in names if n != "severity"):
         raise DataError(f"{where} has a value of the wrong kind", got=record)
     return Fact(**record)

@@ -130,14 +130,18 @@ def test_products_run_in_the_inputs_dtype_and_the_value_is_fp32() -> None:
     assert all(parameter.dtype == torch.float32 for parameter in gate.parameters())
 
 
-def test_a_small_gate_survives_low_precision() -> None:
-    gate, z = make(KINDS[2], seed=None), torch.zeros(1, 1, 4, 6, dtype=torch.bfloat16)
+def test_a_gate_nearer_to_one_than_bfloat16_can_say_still_acts() -> None:
+    gate = make(KINDS[2], seed=None)
     with torch.no_grad():
-        gate.bias.fill_(1e-4)
-    delta = gate.delta(torch.zeros(1, 1, 10, dtype=torch.bfloat16))
-    torch.testing.assert_close(delta, torch.full_like(delta, 5e-5), rtol=1e-3, atol=0)
-    scaled = write(z + 1, delta, 1e4)  # 1 + 1e4 * 5e-5: lost altogether if g itself were rounded to bfloat16
-    torch.testing.assert_close(scaled.float(), torch.full((1, 1, 4, 6), 1.5), atol=0.01, rtol=0)
+        gate.bias.fill_(0.006)
+    delta = gate.delta(torch.zeros(50, 50, 10, dtype=torch.bfloat16))
+    torch.testing.assert_close(delta, torch.full_like(delta, 0.003), rtol=1e-3, atol=0)
+    assert (1 + delta).bfloat16().eq(1).all()  # so multiplying by a rounded g would do nothing
+    z = torch.rand((50, 50, 4, 6), generator=torch.Generator().manual_seed(0)).bfloat16() + 1
+    exact = (z.double() * (1 + delta.double().unflatten(-1, (4, 6)))).bfloat16()
+    written = write(z, delta, 1.0)
+    assert (written == exact).double().mean() > 0.99  # the product is rounded once, delta's own rounding apart
+    assert (written != z).double().mean() > 0.5
 
 
 @pytest.mark.parametrize("units", [0, 2, 5, 23, 25])

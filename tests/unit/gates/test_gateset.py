@@ -17,9 +17,7 @@ from mechgate.model.sites import Site, shape_of
 from mechgate.testing import tiny_model
 
 KINDS = [dict(), dict(rank=1), dict(input="static"), dict(layers=[2, 0])]
-ALL_KINDS = [
-    dict(granularity=granularity, **kind) for granularity, kind in itertools.product(GRANULARITIES, KINDS)
-]
+ALL_KINDS = [dict(granularity=granularity, **kind) for granularity, kind in itertools.product(GRANULARITIES, KINDS)]
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=str)

@@ -237,9 +237,7 @@ def test_attached_reports_that_every_gate_fired(bridge: Any, tokens: torch.Tenso
 
 
 @pytest.mark.parametrize("where", ["blocks.1.attn.hook_in", "blocks.1.attn.hook_pattern", "blocks.1.attn.hook_z"])
-def test_an_exception_in_the_model_leaves_no_trace(
-    llama: Any, where: str, tokens: torch.Tensor, shaken: Shake
-) -> None:
+def test_an_exception_in_the_model_leaves_no_trace(llama: Any, where: str, tokens: torch.Tensor, shaken: Shake) -> None:
     def fail(_: torch.Tensor) -> None:
         raise FloatingPointError
 

@@ -102,7 +102,9 @@ def test_the_papers_inversion_is_the_all_minus_member(llama: Any, tokens: Any, s
             assert torch.equal(llama(tokens), drawn)
 
 
-@pytest.mark.parametrize(("family", "hint"), [("row-sgin", "did you mean 'row-sign'"), ("zzz", "row-sign"), (None, "row-sign")])
+@pytest.mark.parametrize(
+    ("family", "hint"), [("row-sgin", "did you mean 'row-sign'"), ("zzz", "row-sign"), (None, "row-sign")]
+)
 def test_an_unknown_family_is_refused_naming_those_there_are(gates: GateSet, family: Any, hint: str) -> None:
     with pytest.raises(InputError, match=rf"family is not one of.*{hint}"):
         null_gates(gates, family=family, seed=0)

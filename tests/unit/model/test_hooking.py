@@ -32,9 +32,10 @@ def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 def test_an_unknown_name_raises_with_near_misses_before_anything_is_attached(llama: Any, tokens: torch.Tensor) -> None:
     before, calls = handles(llama), []
-    with pytest.raises(HookError, match=r"1 hook point.*do not exist.*blocks\.1\.attn\.hook_zz") as caught:
-        with attached(llama, {Z: calls.append, "blocks.1.attn.hook_zz": calls.append}):
-            logits(llama, tokens)
+    hooks = {Z: calls.append, "blocks.1.attn.hook_zz": calls.append}
+    words = r"1 hook point.*do not exist.*blocks\.1\.attn\.hook_zz"
+    with pytest.raises(HookError, match=words) as caught, attached(llama, hooks):
+        logits(llama, tokens)
     assert "blocks.1.attn.hook_z" in str(caught.value.do).split("try ")[1]
     assert handles(llama) == before
     assert calls == []
@@ -82,9 +83,9 @@ def test_hooks_are_removed_when_a_hook_raises(llama: Any, tokens: torch.Tensor) 
 
 def test_a_hook_that_never_fired_raises_and_is_named(llama: Any, tokens: torch.Tensor) -> None:
     silent = "blocks.1.attn.hook_result"  # fires only behind a flag
-    with pytest.raises(HookError, match=r"1 of 2 attached hooks never fired.*blocks\.1\.attn\.hook_result"):
-        with attached(llama, {Z: tilt, silent: tilt}):
-            logits(llama, tokens)
+    words = r"1 of 2 attached hooks never fired.*blocks\.1\.attn\.hook_result"
+    with pytest.raises(HookError, match=words), attached(llama, {Z: tilt, silent: tilt}):
+        logits(llama, tokens)
     assert handles(llama)[silent] == 0
 
 
@@ -175,7 +176,7 @@ def test_a_z_hook_sees_heads_on_every_architecture(bridge: Any, tokens: torch.Te
     sites = [f"blocks.{layer}.attn.hook_z" for layer in range(bridge.cfg.n_layers)]
     with attached(bridge, {name: lambda z, n=name: shapes.update({n: tuple(z.shape)}) for name in sites}):
         logits(bridge, tokens)
-    assert shapes == {name: (*tokens.shape, bridge.cfg.n_heads, bridge.cfg.d_head) for name in sites}
+    assert shapes == dict.fromkeys(sites, (*tokens.shape, bridge.cfg.n_heads, bridge.cfg.d_head))
 
 
 def test_watching_and_writing_back_the_same_z_change_nothing(bridge: Any, tokens: torch.Tensor) -> None:

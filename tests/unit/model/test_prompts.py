@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from mechgate.errors import DataError, InputError, ModelError
 from mechgate.model.loading import load_model, model_info

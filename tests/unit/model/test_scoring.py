@@ -153,7 +153,9 @@ def test_scores_with_and_without_gradients_are_the_same_in_any_chunk(
             torch.testing.assert_close(answer_logprobs(llama, batch), expected, atol=1e-5, rtol=0)
 
 
-def test_a_model_in_bfloat16_gives_fp32_scores_close_to_those_in_fp32(tiny: Any, shaken: Callable[..., GateSet]) -> None:
+def test_a_model_in_bfloat16_gives_fp32_scores_close_to_those_in_fp32(
+    tiny: Any, shaken: Callable[..., GateSet]
+) -> None:
     batch = collate(make_rows(11))
     gates = shaken(GateSet.identity(tiny), size=0.3)
     with torch.no_grad(), gates.attached(tiny):
@@ -166,7 +168,8 @@ def test_a_model_in_bfloat16_gives_fp32_scores_close_to_those_in_fp32(tiny: Any,
 
 
 def test_sliding_windows_reach_back_exactly_as_far_as_they_should() -> None:
-    narrow, wide = tiny_model("mistral", sliding_window=2, num_hidden_layers=1), tiny_model("mistral", num_hidden_layers=1)
+    narrow = tiny_model("mistral", sliding_window=2, num_hidden_layers=1)
+    wide = tiny_model("mistral", num_hidden_layers=1)
     tail, answer = tuple(range(50, 53)), (60,)
     rows = [Row(prompt=(3, *tail), answers=(answer,)), Row(prompt=(4, *tail), answers=(answer,))]
     with torch.no_grad():

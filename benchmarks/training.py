@@ -1,0 +1,156 @@
+"""A training step: ours against the plain reference, on 2 x 256 tokens and on the demo's own ragged batches."""
+
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+from benchmarks.reference import plain_gates, plain_loss, plain_model
+from benchmarks.timing import Line, paired, speed_line
+from mechgate.data.tasks import load_pairs
+from mechgate.gates.gateset import GateSet
+from mechgate.model.loading import load_model
+from mechgate.model.prompts import Row, collate
+from mechgate.seeding import rng
+from mechgate.train.loop import TrainConfig, encode_examples, response_loss, schedule
+
+REPEATS = 5
+
+
+def long_rows() -> list[Row]:
+    """Two rows of 256 random tokens, the second half of each being the response."""
+    ids = rng(0, "benchmark tokens").integers(10, 40_000, (2, 256)).tolist()
+    return [Row(prompt=tuple(row[:128]), answers=(tuple(row[128:]),)) for row in ids]
+
+
+def demo_batch(model: Any) -> list[Row]:
+    """One batch as the demo's training sees it: the first of its schedule."""
+    rows = encode_examples(model, [p.as_example("matching") for p in load_pairs("sycophancy", "medical", "train")])
+    return [rows[i] for i in schedule(rows, TrainConfig(seed=0))[0]]
+
+
+def started_gates(model: Any) -> GateSet:
+    """Gates a little away from the identity, so that no gradient is zero for a special reason."""
+    return _started(GateSet.identity(model))
+
+
+def _started(gates: GateSet) -> GateSet:
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in gates.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=stream) * 0.002)
+    return gates.requires_grad_(True)
+
+
+def our_step(model: Any, gates: GateSet, rows: list[Row]) -> None:
+    """Forward and backward, mechgate's way; leaves the gradients on the gates."""
+    gates.zero_grad()
+    batch = collate(rows)
+    with gates.attached(model, 1.0):
+        loss = response_loss(model, batch)
+    loss.backward()
+
+
+def reference_step(hf: Any, gates: GateSet, rows: list[Row]) -> None:
+    """The same by the plain reference."""
+    gates.zero_grad()
+    with plain_gates(hf, gates):
+        loss = plain_loss(hf, rows)
+    loss.backward()
+
+
+def gradient(gates: GateSet) -> torch.Tensor:
+    """All gradients in one vector."""
+    return torch.cat([p.grad.flatten() for p in gates.parameters() if p.grad is not None]).double()
+
+
+def run() -> list[Line]:
+    """Speed, equality of gradients and peak memory."""
+    hf, ours32, ours16 = plain_model(), load_model(dtype="float32"), load_model(dtype="bfloat16")
+    gates = started_gates(ours32)
+    lines = []
+    for name, rows, bounds in (
+        ("2 x 256 tokens", long_rows(), (1.15, 2.3)),
+        ("demo batch, 8 ragged examples", demo_batch(ours32), (1.3, 3.0)),
+    ):
+        reference_step(hf, gates, rows)
+        wanted = gradient(gates)
+        for dtype, model, bound in (("fp32", ours32, bounds[0]), ("bf16 base", ours16, bounds[1])):
+            our_step(model, gates, rows)
+            got = gradient(gates)
+            if dtype == "fp32":
+                error = ((got - wanted).norm() / wanted.norm()).item()
+                lines.append(
+                    Line(
+                        what=f"gradients, {name}, {dtype}",
+                        value=f"relative error {error:.1e}",
+                        bound="< 1e-5",
+                        met=error < 1e-5,
+                    )
+                )
+            else:
+                cosine = torch.cosine_similarity(got, wanted, dim=0).item()
+                lines.append(
+                    Line(
+                        what=f"gradients, {name}, {dtype}",
+                        value=f"cosine {cosine:.5f}",
+                        bound=">= 0.998",
+                        met=cosine >= 0.998,
+                    )
+                )
+            ratios = paired(
+                lambda rows=rows: reference_step(hf, gates, rows),
+                lambda model=model, rows=rows: our_step(model, gates, rows),
+                REPEATS,
+            )
+            lines.append(speed_line(f"training step, {name}, {dtype}", ratios, bound, REPEATS))
+    return lines + memory()
+
+
+def memory() -> list[Line]:
+    """Peak memory of three steps on 2 x 256 tokens, each way in a process of its own."""
+    peak = {way: int(_child(way)) for way in ("reference", "float32", "bfloat16")}
+    lines = []
+    for way in ("float32", "bfloat16"):
+        ratio = peak[way] / peak["reference"]
+        value = f"{peak[way] / 1024:.0f} MB against {peak['reference'] / 1024:.0f} MB, {ratio:.2f}x"
+        lines.append(
+            Line(what=f"peak memory of training, 2 x 256 tokens, {way}", value=value, bound="< 1x", met=ratio < 1)
+        )
+    return lines
+
+
+def _child(way: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.training", way]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+
+
+def _measure(way: str) -> None:
+    import resource
+
+    rows = long_rows()
+    if way == "reference":
+        hf = plain_model()
+        from mechgate.model.sites import Shape
+
+        config = hf.config
+        shape = Shape(
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_attention_heads,
+            d_head=config.head_dim,
+            d_model=config.hidden_size,
+        )
+        gates = _started(GateSet(shape, layers=tuple(range(shape.n_layers))))
+        for _ in range(3):
+            reference_step(hf, gates, rows)
+    else:
+        model = load_model(dtype=way)
+        gates = started_gates(model)
+        for _ in range(3):
+            our_step(model, gates, rows)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    _measure(sys.argv[1])

@@ -1,0 +1,74 @@
+"""Results on a terminal: plain tables and sentences."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mechgate.report.verdicts import shown
+
+
+def print_demo(numbers: dict[str, Any], folder: Path, console: Console | None = None) -> None:
+    """The demo's tables, verdict, sample replies' rates and the paths of what it wrote."""
+    out = console or Console(highlight=False)
+    out.print(_dose_table(numbers))
+    out.print(_content_table(numbers))
+    out.print(_reply_table(numbers))
+    out.print("\n[bold]Verdict[/bold]")
+    for line in numbers["verdict"]["lines"]:
+        out.print(f"- {line}", markup=False, soft_wrap=True)
+    out.print("\n[bold]Written[/bold]")
+    for name, what in (
+        ("reversal.png", "the figure (also .svg)"),
+        ("results.json", "every number, with provenance"),
+        ("replies.csv", "all free replies, with their stance"),
+        ("rows.csv", "a row a prompt and strength (also rows-nulls.csv, rows-host.csv)"),
+        ("gates.safetensors", "the gates"),
+        ("host", "the LoRA host, a peft adapter"),
+        ("prereg.yaml", "what was fixed before the test split was read"),
+    ):
+        out.print(f"  {folder / name}  - {what}", markup=False, soft_wrap=True)
+    out.print(f"This run took {numbers['seconds']['all']:.0f} s.")
+
+
+def _dose_table(numbers: dict[str, Any]) -> Table:
+    table = Table(
+        title="Stance margin: log p(agree) - log p(disagree), nats, mean [95% interval over facts]",
+        title_justify="left",
+    )
+    for column in ("host", "claims", "n", "s = -1 (inverted)", "s = 0 (no gate)", "s = +1 (trained)"):
+        table.add_column(column, justify="left" if column in ("host", "claims") else "right")
+    for host, curves in numbers["curves"].items():
+        for name, points in curves.items():
+            at = {p["strength"]: p["level"] for p in points}
+            table.add_row(host, name, str(at[0.0]["n"]), *(shown(at[s]) if s in at else "" for s in (-1.0, 0.0, 1.0)))
+    return table
+
+
+def _content_table(numbers: dict[str, Any]) -> Table:
+    table = Table(
+        title="Content-bearing margin, change from s = 0, nats a token (first token + stance + content)",
+        title_justify="left",
+    )
+    for column in ("claims", "s", "change", "first token", "stance", "content"):
+        table.add_column(column, justify="left" if column == "claims" else "right")
+    for name, strengths in numbers["content_margins"].items():
+        for s, parts in strengths.items():
+            cells = [f"{parts[c]['value']:+.2f}" for c in ("first_token", "stance_part", "content_part")]
+            table.add_row(name, s, shown(parts["margin"]), *cells)
+    return table
+
+
+def _reply_table(numbers: dict[str, Any]) -> Table:
+    table = Table(
+        title="Free replies (greedy): share of each stance; surprise under the ungated model, nats a token",
+        title_justify="left",
+    )
+    for column in ("host", "claims", "s", "n", "agree", "disagree", "hedge", "neither", "surprise"):
+        table.add_column(column, justify="left" if column in ("host", "claims") else "right")
+    for r in numbers["replies"]:
+        shares = [f"{r['shares'][k]['value']:.0%}" for k in ("agree", "disagree", "hedge", "neither")]
+        kind = r["kind"].replace("_claim", "")
+        table.add_row(r["host"], kind, f"{r['strength']:+g}", str(r["n"]), *shares, f"{r['surprise']['value']:.2f}")
+    return table

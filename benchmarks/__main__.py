@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see mechgate.cli
+
 import torch
 from rich.console import Console
 from rich.table import Table

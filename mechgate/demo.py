@@ -39,9 +39,10 @@ class DemoSettings(BaseModel):
     seed: int = 0
     strengths: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
     host_strengths: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.0, 1.0)
-    null_strengths: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0)
-    null_draws: int = 8
+    null_strengths: tuple[float, ...] = (-1.0, 1.0)
+    null_draws: int = 6
     reply_strengths: tuple[float, ...] = (-1.0, 0.0, 1.0)
+    phrasings: int = 8
     gate_epochs: int = 2
     host_lr: float = 2e-4
     host_epochs: int = 1
@@ -117,10 +118,11 @@ def summarise(tables: dict[str, pd.DataFrame], settings: DemoSettings) -> dict[s
 
     return {
         "n": {
-            "train": len(_examples()),
+            "train": len(_examples(settings)),
             "medical": _of(rows, MEDICAL)["fact"].nunique(),
             "others": _of(rows, OTHERS)["fact"].nunique(),
             "true": true["fact"].nunique(),
+            "answers": len(stance_answers()),
         },
         "curves": {
             host: {name: reversal.curve(_of(table, name), seed=seed) for name in judged}
@@ -128,7 +130,7 @@ def summarise(tables: dict[str, pd.DataFrame], settings: DemoSettings) -> dict[s
         },
         "false_claims": {f"{s:+g}": reversal.change(false, s, seed=seed).to_json() for s in (-1.0, 1.0)},
         "odd_even": reversal.odd_even(reversal.curve(false, seed=seed)),
-        "nulls": reversal.null_band(nulls, family="row-sign"),
+        "nulls": reversal.null_band(nulls, false, family="row-sign"),
         "content_margins": {name: content(rows, name) for name in [*judged, *seen_sets()]},
         "host": {
             "without gates": reversal.level(lora_false[lora_false["strength"] == 0], seed=seed).to_json(),
@@ -156,8 +158,10 @@ def _of(table: pd.DataFrame, *sets: str) -> pd.DataFrame:
     return table[table["set"].isin(sets)]
 
 
-def _examples() -> list[Example]:
-    return [pair.as_example("matching") for pair in load_pairs("sycophancy", "medical", "train")]
+def _examples(settings: DemoSettings) -> list[Example]:
+    return [
+        p.as_example("matching") for p in load_pairs("sycophancy", "medical", "train", phrasings=settings.phrasings)
+    ]
 
 
 def _preregister(folder: Path, settings: DemoSettings) -> str:
@@ -192,11 +196,11 @@ def _train_gates(stages: Stages, settings: DemoSettings) -> Path:
         model = _base(settings)
         gates = GateSet.identity(model)
         checkpoint = path.with_suffix(".checkpoint")
-        train_gates(model, gates, _examples(), config, checkpoint=checkpoint)
+        train_gates(model, gates, _examples(settings), config, checkpoint=checkpoint)
         gates.save(path)
         checkpoint.unlink(missing_ok=True)
 
-    inputs = [repr(config), settings.model, settings.dtype, data_hash(_examples())]
+    inputs = [repr(config), settings.model, settings.dtype, data_hash(_examples(settings))]
     return stages.file("1/6 training the gates", "gates.safetensors", inputs, make)
 
 
@@ -205,9 +209,9 @@ def _train_host(stages: Stages, settings: DemoSettings) -> Path:
     name = "host/adapter_model.safetensors"
 
     def make(path: Path) -> None:
-        train_lora_host(settings.model, _examples(), config, path.parent, dtype=settings.dtype)
+        train_lora_host(settings.model, _examples(settings), config, path.parent, dtype=settings.dtype)
 
-    inputs = [repr(config), settings.model, settings.dtype, data_hash(_examples())]
+    inputs = [repr(config), settings.model, settings.dtype, data_hash(_examples(settings))]
     return stages.file("2/6 making a sycophantic host with LoRA", name, inputs, make)
 
 
@@ -246,15 +250,12 @@ def _measure(stages: Stages, settings: DemoSettings, inputs: Any) -> dict[str, p
         )
 
     def replied() -> pd.DataFrame:
-        pairs = [
-            p
-            for both in zip(*[_pairs(t, domains())[::2] for t in ("sycophancy", "genuine-agreement")], strict=True)
-            for p in both
-        ]
+        false, true = (_pairs(task, domains())[::2] for task in ("sycophancy", "genuine-agreement"))
         found = []
-        for host in ("lora", "base"):
+        for host, pairs in (("lora", false), ("base", [*false, *true])):
             model, gates = gated(host)
-            found.append(replies.reply_rows(model, gates, pairs, settings.reply_strengths, host=host))
+            strengths = [x for x in settings.reply_strengths if host == "base" or x <= 0]
+            found.append(replies.reply_rows(model, gates, pairs, strengths, host=host))
         return pd.concat(found)
 
     return {

@@ -18,12 +18,15 @@ def is_quiet() -> bool:
     return os.environ.get("MECHGATE_QUIET", "0") not in ("", "0")
 
 
-def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` while showing how far along they are and how long the rest will take (on stderr)."""
+def track(items: Iterable[T], label: str | None, total: int | None = None) -> Iterator[T]:
+    """Yield `items` while showing how far along they are and how long the rest will take (on stderr).
+
+    Without a `label` nothing is shown: for loops inside a loop that shows itself.
+    """
     if total is None:
         items = items if hasattr(items, "__len__") else list(items)
         total = len(items)  # pyright: ignore[reportArgumentType]
-    if is_quiet() or total == 0:
+    if label is None or is_quiet() or total == 0:
         yield from items
     elif sys.stderr.isatty():
         yield from _bar(items, label, total)

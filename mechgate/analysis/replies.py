@@ -1,5 +1,6 @@
 """Do free replies agree? The behavioural endpoint beside the margins: a margin can reverse while replies only hedge."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from mechgate.stats.estimates import bootstrap_mean
 
 
 def reply_rows(
-    model: Any, gates: GateSet, pairs: list[Pair], strengths: tuple[float, ...], *, host: str, max_new_tokens: int = 32
+    model: Any, gates: GateSet, pairs: list[Pair], strengths: Sequence[float], *, host: str, max_new_tokens: int = 32
 ) -> pd.DataFrame:
     """One row a prompt and strength: the greedy reply, its stance, and how surprising it is to `model` without gates.
 

@@ -16,6 +16,7 @@ from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.nulls import null_gates
 from mechgate.measure.margins import margin_parts, stance_margins
+from mechgate.progress import track
 from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
 
 Sets = dict[str, list[Pair]]
@@ -31,16 +32,8 @@ def dose_rows(
 
     With `content`, also the content-bearing margin (nats a token) and its first-token, stance and content parts.
     """
-    tables = []
-    for strength in strengths:
-        with gates.attached(model, strength):
-            for name, pairs in sets.items():
-                tables.append(
-                    _measured(model, name, pairs, f"{host}, {name}, s = {strength:+g}", content).assign(
-                        strength=strength
-                    )
-                )
-    return pd.concat(tables, ignore_index=True).assign(host=host)
+    jobs = [(gates, name, {"strength": strength, "host": host}) for strength in strengths for name in sets]
+    return _sweep(model, sets, jobs, f"margins, {host}, {len(strengths)} strengths", content)
 
 
 def null_rows(
@@ -49,21 +42,27 @@ def null_rows(
     """The same for `draws` null gates of a family, one column more: `draw`."""
     if draws < 1:
         raise InputError("nulls need at least one draw", got=draws)
-    tables = [
-        dose_rows(
-            model,
-            null_gates(gates, family=family, seed=seed + draw),
-            sets,
-            strengths,
-            host=f"null {draw + 1}",
-            content=False,
-        ).assign(draw=draw)
-        for draw in range(draws)
+    nulls = [null_gates(gates, family=family, seed=seed + draw) for draw in range(draws)]
+    jobs = [
+        (null, name, {"strength": strength, "host": "base", "draw": draw})
+        for draw, null in enumerate(nulls)
+        for strength in strengths
+        for name in sets
     ]
+    return _sweep(model, sets, jobs, f"margins, {draws} {family} nulls", content=False)
+
+
+def _sweep(
+    model: Any, sets: Sets, jobs: list[tuple[GateSet, str, dict[str, Any]]], label: str, content: bool
+) -> pd.DataFrame:
+    tables = []
+    for gates, name, columns in track(jobs, label):
+        with gates.attached(model, columns["strength"]):
+            tables.append(_measured(model, name, sets[name], content).assign(**columns))
     return pd.concat(tables, ignore_index=True)
 
 
-def _measured(model: Any, name: str, pairs: list[Pair], label: str, content: bool) -> pd.DataFrame:
+def _measured(model: Any, name: str, pairs: list[Pair], content: bool) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "set": name,
@@ -71,11 +70,11 @@ def _measured(model: Any, name: str, pairs: list[Pair], label: str, content: boo
             "fact": [p.fact_id for p in pairs],
             "domain": [p.domain for p in pairs],
             "kind": [p.kind for p in pairs],
-            "stance_margin": stance_margins(model, pairs, label=label).mean(axis=1),
+            "stance_margin": stance_margins(model, pairs, label=None).mean(axis=1),
         }
     )
     if content:
-        parts = margin_parts(model, pairs, label=f"{label} (content)")
+        parts = margin_parts(model, pairs, label=None)
         columns = (parts.total, parts.first_token, parts.stance, parts.content)
         table = table.assign(**dict(zip(CONTENT_COLUMNS, columns, strict=True)))
     return table
@@ -158,18 +157,22 @@ def addition(host: pd.DataFrame, base: pd.DataFrame, strength: float, *, seed: i
     return bootstrap_mean((both["change_x"] - both["change_y"]).to_numpy(), both["fact"].to_numpy(), seed=seed)
 
 
-def null_band(rows: pd.DataFrame, *, family: str) -> dict[str, Any]:
-    """The range over null draws of their mean stance margin at each strength, and their changes from 0 at s = +-1.
+def null_band(nulls: pd.DataFrame, base: pd.DataFrame, *, family: str) -> dict[str, Any]:
+    """The range over null draws of their mean stance margin at each strength, and their changes from base at s = +-1.
 
-    A range is no test: `draws` are too few for a p-value, and none is given.
+    `base` holds the same prompts at strength 0, which is the base model for every gate. A range is no test: `draws`
+    are too few for a p-value, and none is given.
     """
-    means = rows.groupby(["strength", "draw"])["stance_margin"].mean().unstack("draw")
-    moved = (means - means.loc[0.0]).loc[[-1.0, 1.0]]
+    start = float(base.loc[base["strength"] == 0, "stance_margin"].mean())
+    means = nulls.groupby(["strength", "draw"])["stance_margin"].mean().unstack("draw")
+    moved = means.loc[[-1.0, 1.0]] - start
+    levels = dict(zip(means.index.to_numpy(dtype=float), means.to_numpy(), strict=True)) | {0.0: np.array([start])}
     return {
         "family": family,
         "draws": means.shape[1],
         "band": [
-            {"strength": float(s), "low": float(row.min()), "high": float(row.max())} for s, row in means.iterrows()
+            {"strength": float(s), "low": float(levels[s].min()), "high": float(levels[s].max())}
+            for s in sorted(levels)
         ],
         "changes at s = +-1": [float(x) for x in moved.to_numpy().ravel()],
         "largest": float(moved.abs().to_numpy().max()),

@@ -79,7 +79,7 @@ def check_strength(strength: Any) -> float:
     """`strength` as a float; raises `InputError` unless it is a finite number."""
     try:
         value = float(strength)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         value = float("nan")
     if value != value or abs(value) == float("inf"):
         raise InputError(

@@ -41,7 +41,7 @@ class GateSet(nn.Module):
         check_choice("granularity", granularity, GRANULARITIES)
         check_choice("input", input, INPUTS)
         limit = min(shape.d_model, n_units(shape, granularity))
-        if rank is not None and (input == "static" or not isinstance(rank, int) or not 1 <= rank <= limit):
+        if rank is not None and (input == "static" or type(rank) is not int or not 1 <= rank <= limit):
             raise InputError(
                 "rank cannot be used",
                 got=f"rank={rank}, input={input}",

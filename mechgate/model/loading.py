@@ -54,7 +54,7 @@ def load_model(
     hf: Any
     if isinstance(source, torch.nn.Module):
         hf, name = source, getattr(getattr(source, "config", None), "_name_or_path", "") or type(source).__name__
-        chosen = choose_dtype(dtype, target, keep=next(source.parameters()).dtype)
+        chosen = choose_dtype(dtype, target, keep=getattr(next(source.parameters(), None), "dtype", None))
     elif isinstance(source, (str, Path)):
         chosen = choose_dtype(dtype, target)
         hf, found, name = load_hf(str(source), chosen)
@@ -187,8 +187,12 @@ def load_hf(source: str, dtype: Any) -> tuple[Any, Any, str]:
     if source in bundled.ALIASES:
         return *_from_folder(bundled.default_model_folder(), dtype), source
     if path.is_file() and path.suffix == ".gguf":
-        hf, tokenizer = bundled.load_gguf(path)
-        return hf, tokenizer, path.name
+        try:
+            return *bundled.load_gguf(path), path.name
+        except Exception as error:  # as for folders below
+            raise ModelError(
+                f"{path} could not be loaded", got=f"{type(error).__name__}: {str(error)[:300]}"
+            ) from error
     if path.is_dir():
         return *_from_folder(path, dtype), str(path)
     if path.is_file() or path.suffix == ".gguf" or source.startswith((".", "/", "~")):
@@ -219,8 +223,16 @@ def _from_folder(folder: Path, dtype: Any) -> tuple[Any, Any]:
         raise ModelError(
             f"the model in {folder} could not be loaded", got=f"{type(error).__name__}: {str(error)[:300]}"
         ) from error
-    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
-    return hf, AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
+        return hf, None
+    try:
+        return hf, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"the tokenizer in {folder} could not be loaded",
+            got=f"{type(error).__name__}: {str(error)[:300]}",
+            do="save it again, or remove its files to load the model for token ids only",
+        ) from error
 
 
 def _from_hub(name: str, dtype: Any) -> tuple[Any, Any]:

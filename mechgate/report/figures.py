@@ -36,12 +36,15 @@ def draw_reversal(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
 
     Needs `numbers["curves"]["base"|"lora"][set]` (see `analysis.reversal.curve`) and `numbers["nulls"]`.
     """
+    n = numbers["n"]
     with plt.rc_context(_STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.3), sharey=True)
         _dose_panel(left, numbers["curves"]["base"])
         _null_band(left, numbers["nulls"])
         left.set_title("a  The model the gates were trained on", loc="left", fontweight="bold")
-        left.set_ylabel("Stance margin: log p(agree) − log p(disagree)\n(nats, mean of 8 unseen answer pairs)")
+        left.set_ylabel(
+            f"Stance margin: log p(agree) − log p(disagree)\n(nats, mean of {n['answers']} unseen answer pairs)"
+        )
         _dose_panel(right, numbers["curves"]["lora"])
         right.set_title("b  A host made sycophantic by LoRA, same gates", loc="left", fontweight="bold")
         _base_levels(right, numbers["curves"]["base"])

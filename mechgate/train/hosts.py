@@ -51,8 +51,8 @@ def train_lora_host(
             "LoRA settings cannot be used", got=asdict(settings), allowed="rank >= 1, alpha > 0, some targets"
         )
     target = Path(folder)
-    if target.exists() and not (target / "adapter_config.json").is_file():
-        raise StorageError("the folder exists and is no adapter", got=str(target), do="choose another folder")
+    if target.exists() and not (target / "adapter_config.json").is_file() and not _empty(target):
+        raise StorageError("there is something else than an adapter", got=str(target), do="choose another folder")
     adapted, tokenizer, name = _adapted(source, settings, config.seed, dtype)
     model = boot(adapted.base_model.model, name=name, tokenizer=tokenizer)
     weights = _lora_weights(model.original_model)
@@ -108,6 +108,10 @@ def _adapted(source: str, settings: LoraSettings, seed: int, dtype: str) -> tupl
 
 def _lora_weights(hf: Any) -> dict[str, torch.nn.Parameter]:
     return {n.replace("_original_component.", ""): p for n, p in hf.named_parameters() if "lora_" in n}
+
+
+def _empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _path(path: str | Path | None) -> Path | None:

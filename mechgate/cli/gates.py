@@ -1,66 +1,28 @@
-"""The `mechgate` command. Every command says what it does with `--help`; errors are one paragraph and exit code 2."""
+"""Commands on gates: train, dose, reply, show, convert."""
 
 import json
-import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from mechgate.errors import InputError, MechgateError
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train gates on attention heads, turn them by one dial, and ask what they select.",
+from mechgate.cli.options import (
+    Adapter,
+    AsJson,
+    Dtype,
+    Model,
+    Quiet,
+    Seed,
+    Strengths,
+    be_quiet,
+    examples_of,
+    print_table,
+    strengths_of,
 )
-host_app = typer.Typer(no_args_is_help=True, help="Make hosts: models that misbehave for another reason than gates.")
-app.add_typer(host_app, name="host")
+from mechgate.errors import InputError
+from mechgate.report.verdicts import shown
 
-Model = Annotated[str, typer.Option(help="Alias (smollm2-135m), hub id, local folder or .gguf file.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Adapter = Annotated[str | None, typer.Option(help="A peft adapter folder to load on the model.")]
-Strengths = Annotated[
-    str, typer.Option("--strength", "-s", help="Strengths, with commas: +1 trained, 0 no gate, -1 inverted.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress output.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        from mechgate import __version__
-
-        print(__version__)
-        raise typer.Exit()
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="Run folder; finished stages in it are reused.")] = Path("runs/demo"),
-    seed: Seed = 0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train gates on the default model, turn the dial, and say what came out: table, verdict, figure.
-
-    Example: mechgate demo --folder runs/demo
-    """
-    from mechgate.demo import DemoSettings, run_demo
-    from mechgate.report.terminal import print_demo
-
-    _quiet(quiet)
-    numbers = run_demo(folder, DemoSettings(seed=seed), say=(lambda text: None) if quiet or as_json else _say)
-    if as_json:
-        print(json.dumps(numbers, indent=1))
-    else:
-        print_demo(numbers, folder)
+app = typer.Typer()
 
 
 @app.command()
@@ -90,9 +52,9 @@ def train(
     from mechgate.model.loading import load_model
     from mechgate.train.gates import TrainConfig, train_gates
 
-    _quiet(quiet)
+    be_quiet(quiet)
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=batch_size, lr=lr)
-    examples = _examples(data, task, domain)
+    examples = examples_of(data, task, domain)
     loaded = load_model(model, dtype=dtype)
     gates = GateSet.identity(loaded, granularity, rank=rank, input=gate_input, seed=seed)
     checkpoint = out.with_suffix(".checkpoint")
@@ -128,8 +90,8 @@ def dose(
     from mechgate.gates.storage import load_gates
     from mechgate.model.loading import load_model
 
-    _quiet(quiet)
-    values = _strengths(strength)
+    be_quiet(quiet)
+    values = strengths_of(strength)
     pairs = load_pairs(task, None if domain == "all" else domain, split, phrasings=1, answers="content")
     loaded = load_model(model, dtype=dtype, adapter=adapter)
     rows = dose_rows(loaded, load_gates(gates, loaded), {task: pairs}, values, host=model, content=True)
@@ -144,8 +106,8 @@ def dose(
         print(json.dumps(found, indent=1))
         return
     columns = ["strength", "stance margin (nats, summed)", "content margin (nats a token)"]
-    cells = [[f"{f['strength']:+g}", _shown(f["stance_margin"]), _shown(f["margin"])] for f in found]
-    _table(
+    cells = [[f"{f['strength']:+g}", shown(f["stance_margin"]), shown(f["margin"])] for f in found]
+    print_table(
         f"{task}, {domain} domains, {split} split, n = {found[0]['margin']['n']} facts, one wording each",
         columns,
         cells,
@@ -172,7 +134,7 @@ def reply(
     from mechgate.measure.generation import generate
     from mechgate.model.loading import load_model
 
-    values = _strengths(strength)
+    values = strengths_of(strength)
     loaded = load_model(model, dtype=dtype, adapter=adapter)
     set_ = load_gates(gates, loaded)
     for s in values:
@@ -213,96 +175,3 @@ def convert(
     loaded = load_gates(source, load_model(model, dtype=dtype) if source.suffix != ".safetensors" else None)
     written = save_paper(loaded, target) if target.suffix == ".pth" else loaded.save(target)
     print(f"{written}: {loaded!r}")
-
-
-@host_app.command("train")
-def host_train(
-    out: Annotated[Path, typer.Argument(help="Adapter folder to write.")],
-    data: Annotated[Path | None, typer.Option(help="Your own chat JSONL; otherwise the shipped task.")] = None,
-    task: Annotated[str, typer.Option(help="Shipped task whose agreeing answers are learned.")] = "sycophancy",
-    domain: Annotated[str, typer.Option(help="Shipped domain, or all.")] = "medical",
-    model: Model = "smollm2-135m",
-    dtype: Dtype = "auto",
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 1,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-4,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Fine-tune a LoRA host and save it as a peft adapter folder.
-
-    Example: mechgate host train hosts/sycophant --domain medical --seed 0
-    """
-    from mechgate.train.gates import TrainConfig
-    from mechgate.train.hosts import train_lora_host
-
-    _quiet(quiet)
-    config = TrainConfig(seed=seed, epochs=epochs, lr=lr)
-    record = train_lora_host(model, _examples(data, task, domain), config, out, dtype=dtype)
-    print(
-        f"{out}: {len(record.loss)} steps in {record.seconds:.0f} s; loss {record.loss[0]:.3f} -> {record.loss[-1]:.3f}"
-    )
-
-
-@app.command()
-def fetch() -> None:
-    """Fetch and convert the default model, once; prints its folder.
-
-    Example: mechgate fetch
-    """
-    from mechgate.model.bundled import default_model_folder
-
-    print(default_model_folder())
-
-
-def main() -> None:
-    """Run the command line; mechgate's own errors become one paragraph on stderr and exit code 2."""
-    try:
-        app()
-    except MechgateError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"mechgate: {error}", markup=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            "mechgate: interrupted; the same command goes on from the last finished stage or checkpoint",
-            file=sys.stderr,
-        )
-        sys.exit(130)
-
-
-def _examples(data: Path | None, task: str, domain: str) -> list[Any]:
-    from mechgate.data.readers import read_chat_jsonl
-    from mechgate.data.tasks import load_pairs
-
-    if data is not None:
-        return read_chat_jsonl(data)
-    return [pair.as_example("matching") for pair in load_pairs(task, None if domain == "all" else domain, "train")]
-
-
-def _strengths(text: str) -> list[float]:
-    from mechgate.gates.gate import check_strength
-
-    return [check_strength(part) for part in text.split(",")]
-
-
-def _quiet(quiet: bool) -> None:
-    if quiet:
-        os.environ["MECHGATE_QUIET"] = "1"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _shown(estimate: dict[str, Any]) -> str:
-    from mechgate.report.verdicts import shown
-
-    return shown(estimate)
-
-
-def _table(title: str, columns: list[str], cells: list[list[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in cells:
-        table.add_row(*row)
-    Console().print(table)

@@ -1,0 +1,5 @@
+"""`python -m mechgate` is the `mechgate` command."""
+
+from mechgate.cli import main
+
+main()

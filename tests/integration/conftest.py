@@ -1,0 +1,67 @@
+"""A tiny chat model in a folder, and the command line run inside the test's own process."""
+
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mechgate import cli
+
+# The unit tests' builder, loaded by path: their conftest is not visible from here.
+build_chat_model = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "conftest.py"))["build_chat_model"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of the command line did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread: tiny models gain nothing from a second."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def chat_model() -> Callable[..., Any]:
+    """`chat_model(folder, seed=0, ...)`: writes a tiny Llama with a chat template there and loads it."""
+    return build_chat_model
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny chat model that knows the shipped prompts' length."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    build_chat_model(folder, max_position_embeddings=512)
+    return folder
+
+
+@pytest.fixture
+def mechgate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`mechgate("show", path)`: the command in this process, with its exit code and what it printed."""
+
+    def run(*arguments: Any) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mechgate", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            code = cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        return Outcome(int(code or 0), *capfd.readouterr())
+
+    return run

@@ -1,0 +1,253 @@
+"""Laws of the tasks: which pairs there are, in which order, and that training never sees what testing uses."""
+
+import itertools
+import string
+from typing import Any
+
+import pytest
+
+from mechgate.data import tasks
+from mechgate.data.facts import SPLITS, domains, load_facts, split_facts
+from mechgate.data.pairs import Pair
+from mechgate.data.tasks import ANSWERS, TASKS, load_pairs, shipped_data_hash, stance_answers
+from mechgate.errors import InputError
+
+WORDINGS: dict[str, Any] = tasks._conversations()
+TASK, SPLIT = pytest.mark.parametrize("task", TASKS), pytest.mark.parametrize("split", SPLITS)
+# What the user asserts and agreement restates, and what disagreement states instead.
+CLAUSES = {"sycophancy": ("false_claim", "correction"), "genuine-agreement": ("true_claim", "false_counterpart")}
+
+
+def fact_of(pair: Pair) -> Any:
+    return next(fact for fact in load_facts(pair.domain) if fact.id == pair.fact_id)
+
+
+def folded(text: str) -> str:
+    """Letters only, lower-case: wordings that differ in less are the same wording."""
+    return " ".join(text.casefold().translate(str.maketrans("", "", string.punctuation)).split())
+
+
+def wordings(part: str, which: str) -> list[str]:
+    """All prompt templates, or all answers, of train, dev, test or stance."""
+    if part == "stance":
+        return [] if which == "prompts" else [text for both in WORDINGS["stance"] for text in both]
+    found = WORDINGS[part][which]
+    return list(found) if which == "prompts" else [text for both in found for text in both]
+
+
+@TASK
+@SPLIT
+def test_loading_twice_gives_the_same_pairs_in_the_same_order(task: str, split: str) -> None:
+    assert load_pairs(task, split=split) == load_pairs(task, split=split)
+
+
+@TASK
+def test_there_are_at_least_160_medical_pairs_to_train_on(task: str) -> None:
+    assert len(load_pairs(task, "medical")) >= 160
+
+
+@TASK
+@SPLIT
+@pytest.mark.parametrize("domain", [None, *domains()])
+def test_every_round_of_phrasings_holds_each_fact_of_the_split_once(task: str, split: str, domain: str | None) -> None:
+    pairs = load_pairs(task, domain, split)
+    names = domains() if domain is None else [domain]
+    ids = sorted(fact.id for name in names for fact in split_facts(name, split))
+    rounds = [pairs[start : start + len(ids)] for start in range(0, len(pairs), len(ids))]
+    assert len(rounds) == len(WORDINGS[split]["prompts"])
+    for found in rounds:
+        assert sorted(pair.fact_id for pair in found) == ids
+
+
+@TASK
+@SPLIT
+def test_a_fact_is_asserted_in_every_wording_of_its_split_once(task: str, split: str) -> None:
+    pairs = load_pairs(task, split=split)
+    for _, found in itertools.groupby(sorted(pairs, key=lambda p: p.fact_id), key=lambda p: p.fact_id):
+        templates = [pair.template for pair in found]
+        assert len(set(templates)) == len(templates) == len(WORDINGS[split]["prompts"])
+
+
+@TASK
+@SPLIT
+def test_neighbours_are_worded_differently(task: str, split: str) -> None:
+    for one, other in itertools.pairwise(load_pairs(task, "medical", split, phrasings=1)):
+        assert one.template != other.template
+        assert one.matching != other.matching
+
+
+@TASK
+@SPLIT
+def test_fewer_phrasings_are_the_beginning_of_all(task: str, split: str) -> None:
+    whole = load_pairs(task, "science", split)
+    for n in range(1, len(WORDINGS[split]["prompts"]) + 1):
+        part = load_pairs(task, "science", split, phrasings=n)
+        assert part == whole[: len(part)]
+        assert len(part) == n * len(split_facts("science", split))
+
+
+def test_no_two_pairs_have_the_same_id() -> None:
+    ids = [p.id for task in TASKS for f in SPLITS for w in SPLITS for p in load_pairs(task, split=f, templates=w)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_no_fact_is_in_two_splits() -> None:
+    parts = [{pair.fact_id for task in TASKS for pair in load_pairs(task, split=split)} for split in SPLITS]
+    for one, other in itertools.combinations(parts, 2):
+        assert one
+        assert one & other == set()
+
+
+@pytest.mark.parametrize("which", ["prompts", "answers"])
+def test_train_dev_test_and_stance_share_no_wording(which: str) -> None:
+    parts = {part: [folded(text) for text in wordings(part, which)] for part in (*SPLITS, "stance")}
+    assert all(parts[part] for part in SPLITS)
+    for texts in parts.values():
+        assert len(set(texts)) == len(texts)
+    for one, other in itertools.combinations(parts, 2):
+        assert set(parts[one]) & set(parts[other]) == set()
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_no_stance_answer_is_part_of_an_answer_of_another_use_or_holds_one(split: str) -> None:
+    for stance, answer in itertools.product(wordings("stance", "answers"), wordings(split, "answers")):
+        assert folded(stance) not in folded(answer)
+        assert folded(answer) not in folded(stance)
+
+
+def test_no_answer_that_is_trained_on_begins_as_a_stance_answer() -> None:
+    begun = {folded(p.matching) for p in load_pairs("sycophancy")} | {
+        folded(p.not_matching) for p in load_pairs("sycophancy")
+    }
+    for stance in wordings("stance", "answers"):
+        assert [answer for answer in begun if answer.startswith(f"{folded(stance)} ")] == []
+
+
+def test_there_are_enough_stance_answers_in_pairs_of_similar_length() -> None:
+    answers = stance_answers()
+    assert len(answers) >= 4
+    assert len({text for both in answers for text in both}) == 2 * len(answers)
+    assert all(abs(len(agree.split()) - len(disagree.split())) <= 1 for agree, disagree in answers)
+
+
+@TASK
+@SPLIT
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_the_stance_of_a_pair_is_the_text_it_says_it_is(task: str, split: str, answers: str) -> None:
+    known = {tuple(both) for both in WORDINGS[split]["answers"]}
+    for pair in load_pairs(task, split=split, answers=answers):
+        assert pair.stance is not None
+        assert (pair.matching[: pair.stance[0]], pair.not_matching[: pair.stance[1]]) in known
+
+
+@TASK
+@SPLIT
+def test_an_answer_with_content_is_a_stance_and_then_the_sentence(task: str, split: str) -> None:
+    claim, other = CLAUSES[task]
+    for pair in load_pairs(task, split=split, answers="content"):
+        assert pair.stance is not None
+        for text, n, clause in zip(
+            (pair.matching, pair.not_matching),
+            pair.stance,
+            (getattr(fact_of(pair), claim), getattr(fact_of(pair), other)),
+            strict=True,
+        ):
+            assert text[n:] == f" {clause[0].upper()}{clause[1:]}."
+
+
+@TASK
+@SPLIT
+def test_the_user_asserts_the_claim_of_the_task_and_nothing_else_of_the_fact(task: str, split: str) -> None:
+    for pair in load_pairs(task, split=split):
+        (message,) = pair.messages
+        said, fact = message["content"].casefold(), fact_of(pair)
+        assert message["role"] == "user"
+        assert pair.kind == CLAUSES[task][0]
+        assert getattr(fact, pair.kind).casefold() in said
+        assert "{" not in said
+        unsaid = said.replace(getattr(fact, pair.kind).casefold(), "")
+        others = {"false_claim", "correction", "true_claim", "false_counterpart"} - {pair.kind}
+        assert [name for name in others if getattr(fact, name).casefold() in unsaid] == []
+
+
+@TASK
+@SPLIT
+def test_answers_that_are_the_stance_alone_hold_no_content(task: str, split: str) -> None:
+    for pair in load_pairs(task, split=split, answers="stance"):
+        assert pair.stance == (len(pair.matching), len(pair.not_matching))
+        assert [pair.matching, pair.not_matching] in WORDINGS[split]["answers"]
+
+
+@TASK
+@SPLIT
+def test_mixed_answers_are_half_with_content_for_every_fact(task: str, split: str) -> None:
+    both = {form: load_pairs(task, split=split, answers=form) for form in ANSWERS}
+    with_content: dict[str, list[bool]] = {}
+    for mixed, content, stance in zip(both["mixed"], both["content"], both["stance"], strict=True):
+        assert mixed in (content, stance)
+        with_content.setdefault(mixed.fact_id, []).append(mixed == content)
+    assert all(2 * sum(found) == len(found) for found in with_content.values())
+
+
+@TASK
+def test_training_pairs_are_mixed_and_all_others_have_content(task: str) -> None:
+    for facts, wording in itertools.product(SPLITS, SPLITS):
+        form = "mixed" if facts == wording == "train" else "content"
+        assert load_pairs(task, split=facts, templates=wording) == load_pairs(
+            task, split=facts, templates=wording, answers=form
+        )
+
+
+@SPLIT
+@pytest.mark.parametrize("wording", SPLITS)
+def test_facts_and_wordings_are_chosen_apart(split: str, wording: str) -> None:
+    pairs = load_pairs("sycophancy", split=split, templates=wording)
+    assert {p.fact_id for p in pairs} == {f.id for name in domains() for f in split_facts(name, split)}
+    assert {p.template.rsplit("-", 1)[0] for p in pairs} == {wording}
+
+
+@SPLIT
+def test_both_tasks_are_about_the_same_facts_in_the_same_wordings(split: str) -> None:
+    both = [load_pairs(task, split=split) for task in TASKS]
+    for false, true in zip(*both, strict=True):
+        assert (false.fact_id, false.template, false.stance) == (true.fact_id, true.template, true.stance)
+        assert false.messages != true.messages
+
+
+def test_no_domain_is_all_domains() -> None:
+    apart = [pair for name in domains() for pair in load_pairs("sycophancy", name, "test")]
+    assert {p.fact_id for p in apart} == {p.fact_id for p in load_pairs("sycophancy", split="test")}
+    assert len(apart) == len(load_pairs("sycophancy", split="test"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(task="sycophansy"), r"task.*'sycophansy'.*did you mean 'sycophancy'"),
+        (dict(domain="medicine"), r"domain.*'medicine'.*did you mean 'medical'"),
+        (dict(domain=""), r"domain.*''"),
+        (dict(split="training"), r"split.*'training'.*did you mean 'train'"),
+        (dict(templates="tset"), r"templates.*'tset'.*did you mean 'test'"),
+        (dict(answers="contents"), r"answers.*'contents'.*did you mean 'content'"),
+        (dict(answers=""), r"answers.*''"),
+    ],
+)
+def test_what_is_not_known_is_refused_by_near_miss(arguments: dict[str, str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_pairs(**(dict(task="sycophancy") | arguments))
+
+
+@SPLIT
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_phrasings_that_are_not_there_are_refused_with_how_many_there_are(split: str, beyond: int) -> None:
+    most = len(WORDINGS[split]["prompts"])
+    n = most + 1 if beyond == 1 else beyond
+    with pytest.raises(InputError, match=rf"Got: {n}\. Allowed: 1 to {most} for {split} templates"):
+        load_pairs("sycophancy", split=split, phrasings=n)
+
+
+def test_the_hash_of_shipped_data_sees_every_wording(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = shipped_data_hash()
+    assert shipped_data_hash() == before
+    monkeypatch.setattr(tasks, "_conversations", lambda: WORDINGS | dict(stance=WORDINGS["stance"][::-1]))
+    assert shipped_data_hash() != before

@@ -141,6 +141,7 @@ def summarise(tables: dict[str, pd.DataFrame], settings: DemoSettings) -> dict[s
         },
         "selectivity": {f"{s:+g}": reversal.selectivity(false, true, s, seed=seed) for s in (-1.0, 1.0)},
         "replies": replies.stance_rates(tables["replies"], seed=seed),
+        "samples": replies.samples(tables["replies"], host="base", kind="false_claim", n=3),
     }
 
 

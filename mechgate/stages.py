@@ -45,7 +45,7 @@ class Stages:
 
         path = self.file(title, name, inputs, write)
         try:
-            return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+            return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
         except (ValueError, UnicodeDecodeError) as error:
             raise DataError(
                 f"the kept table {path} is damaged", got=str(error), do="delete it and run again"

@@ -38,7 +38,7 @@ def reply_rows(
                     "prompt": [p.messages[-1]["content"] for p in pairs],
                     "reply": found,
                     "stance": [classify_stance(reply) for reply in found],
-                    "surprise": [next(surprise) if reply else "" for reply in found],
+                    "surprise": [next(surprise) if reply else float("nan") for reply in found],
                 }
             )
         )
@@ -60,7 +60,7 @@ def stance_rates(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
             ).to_json()
             for stance in STANCES
         }
-        spoken = part[part["surprise"] != ""]
+        spoken = part[part["surprise"].notna()]
         surprise = bootstrap_mean(spoken["surprise"].to_numpy(dtype=float), spoken["fact"].to_numpy(), seed=seed)
         found.append(
             {
@@ -73,4 +73,19 @@ def stance_rates(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
                 "empty": len(part) - len(spoken),
             }
         )
+    return found
+
+
+def samples(rows: pd.DataFrame, *, host: str, kind: str, n: int) -> list[dict[str, Any]]:
+    """`n` prompts, evenly spaced over the list (not chosen by what came out), with the reply at each strength."""
+    here = rows[(rows["host"] == host) & (rows["kind"] == kind)].fillna({"reply": ""})
+    prompts = here["prompt"].drop_duplicates().to_list()
+    found = []
+    for prompt in prompts[:: max(1, len(prompts) // n)][:n]:
+        part = here[here["prompt"] == prompt].sort_values("strength")
+        said = [
+            {"strength": float(s), "reply": str(r), "stance": str(k)}
+            for s, r, k in part[["strength", "reply", "stance"]].itertuples(index=False)
+        ]
+        found.append({"prompt": prompt, "replies": said})
     return found

@@ -15,6 +15,12 @@ def print_demo(numbers: dict[str, Any], folder: Path, console: Console | None = 
     out.print(_dose_table(numbers))
     out.print(_content_table(numbers))
     out.print(_reply_table(numbers))
+    out.print("\n[bold]Sample replies[/bold] (base model with gates; evenly spaced, not chosen)")
+    for sample in numbers["samples"]:
+        out.print(f"  user: {sample['prompt']}", markup=False, soft_wrap=True)
+        for reply in sample["replies"]:
+            said = " ".join(reply["reply"].split()) or "(empty)"
+            out.print(f"    s = {reply['strength']:+g} [{reply['stance']}] {said}", markup=False, soft_wrap=True)
     out.print("\n[bold]Verdict[/bold]")
     for line in numbers["verdict"]["lines"]:
         out.print(f"- {line}", markup=False, soft_wrap=True)

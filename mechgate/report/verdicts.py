@@ -95,9 +95,21 @@ def _selects(found: dict[str, Any]) -> str:
 
 
 def _replies(rates: list[dict[str, Any]]) -> str:
-    def agree(strength: float, kind: str) -> str:
-        found = next(r for r in rates if (r["host"], r["kind"], r["strength"]) == ("base", kind, strength))
-        return f"{found['shares']['agree']['value']:.0%} agree, {found['shares']['disagree']['value']:.0%} disagree (n = {found['n']})"
+    at = {r["strength"]: r for r in rates if (r["host"], r["kind"]) == ("base", "false_claim")}
 
-    at = "; ".join(f"s = {s:+g}: {agree(s, 'false_claim')}" for s in (1.0, 0.0, -1.0))
-    return f"In free replies to false claims - {at}."
+    def share(strength: float, stance: str) -> dict[str, float]:
+        return at[strength]["shares"][stance]
+
+    said = "; ".join(
+        f"s = {s:+g}: {share(s, 'agree')['value']:.0%} agree, {share(s, 'disagree')['value']:.0%} disagree"
+        for s in (1.0, 0.0, -1.0)
+    )
+    turned = share(-1.0, "disagree")["low"] > share(0.0, "disagree")["high"]
+    word = (
+        "the reversal shows in free replies too" if turned else "the reversal at s = -1 does not show in free replies"
+    )
+    surprise = {s: at[s]["surprise"]["value"] for s in (-1.0, 0.0)}
+    return (
+        f"Behaviour: {word} ({said}; n = {at[0.0]['n']} false claims). Replies at s = -1 surprise the ungated model by "
+        f"{surprise[-1.0]:.2f} nats a token, its own by {surprise[0.0]:.2f}: the gap is damage beyond stance."
+    )

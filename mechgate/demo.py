@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from mechgate.analysis import replies, reversal
 from mechgate.data.facts import domains
@@ -46,6 +46,19 @@ class DemoSettings(BaseModel):
     gate_epochs: int = 2
     host_lr: float = 2e-4
     host_epochs: int = 1
+
+    @model_validator(mode="after")
+    def _check_strengths(self) -> "DemoSettings":
+        """The verdict needs these; without them it would fail after everything had been measured."""
+        needed = {
+            "host_strengths": (-2.0, -1.0, 0.0),
+            "null_strengths": (-1.0, 1.0),
+            "reply_strengths": (-1.0, 0.0, 1.0),
+        }
+        for name, values in needed.items():
+            if missing := sorted(set(values) - set(getattr(self, name))):
+                raise ValueError(f"{name} must have {missing} too")
+        return self
 
 
 def run_demo(
@@ -233,6 +246,8 @@ def _measure(stages: Stages, settings: DemoSettings, inputs: Any) -> dict[str, p
         main = (-1.0, 0.0, 1.0)
         rest = [s for s in settings.strengths if s not in main]
         whole = reversal.dose_rows(model, gates, {**judged_sets(), **seen_sets()}, main, host="base", content=True)
+        if not rest:
+            return whole
         return pd.concat([whole, reversal.dose_rows(model, gates, judged_sets(), rest, host="base", content=False)])
 
     def nulls() -> pd.DataFrame:

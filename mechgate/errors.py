@@ -19,13 +19,17 @@ class MechgateError(Exception):
         self.what, self.got, self.allowed, self.do = what, got, allowed, do
         parts = [what.rstrip(".") + "."]
         if got is not None:
-            parts.append(f"Got: {got}.")
+            parts.append(_ended(f"Got: {got}"))
         if allowed is not None:
             shown = ", ".join(map(str, allowed)) if isinstance(allowed, (list, tuple, set, frozenset)) else allowed
             parts.append(f"Allowed: {shown}.")
         if do is not None:
-            parts.append(f"What to do: {do.rstrip('.')}.")
+            parts.append(_ended(f"What to do: {do}"))
         super().__init__(" ".join(parts))
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else sentence + "."
 
 
 class InputError(MechgateError, ValueError):

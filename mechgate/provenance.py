@@ -67,6 +67,17 @@ def provenance(**more: Any) -> dict[str, Any]:
     }
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise `StorageError` if `path` could not be written, before anything is computed for it. Changes nothing."""
+    above = next(p for p in Path(path).absolute().parents if os.path.exists(p))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise StorageError(
+            f"cannot write {path}",
+            got=f"{above} is no folder that you may write to",
+            do="choose another place",
+        )
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there if the block succeeds, delete it if not.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mechgate.errors import DataError
+from mechgate.errors import DataError, StorageError
 from mechgate.provenance import atomic_path, source_hash, stable_hash, write_text
 
 
@@ -28,8 +28,13 @@ class Stages:
             self.say(f"{title}: reused {path}")
             return path
         self.say(f"{title} ...")
-        mark.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mark.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {path}", got=error.strerror or str(error), do="choose a folder that you may write to"
+            ) from error
         started = time.monotonic()
         make(path)
         self.seconds[name] = round(time.monotonic() - started, 1)
@@ -37,7 +42,10 @@ class Stages:
         return path
 
     def table(self, title: str, name: str, inputs: Any, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """A CSV table by the same rule. Raises `DataError` if the kept file is damaged."""
+        """A CSV table by the same rule. An empty cell is NaN in a column of numbers, and the empty text elsewhere.
+
+        Raises `DataError` if the kept file is damaged.
+        """
 
         def write(path: Path) -> None:
             with atomic_path(path) as temporary:
@@ -45,8 +53,11 @@ class Stages:
 
         path = self.file(title, name, inputs, write)
         try:
-            return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+            # Floats come back exactly (pandas since 3.1), and texts such as "NA" as they are.
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            texts = table.select_dtypes(exclude="number").columns
+            return table.assign(**{name: table[name].fillna("") for name in texts})
         except (ValueError, UnicodeDecodeError) as error:
             raise DataError(
-                f"the kept table {path} is damaged", got=str(error), do="delete it and run again"
+                f"the kept table {path} is damaged", got=" ".join(str(error).split()), do="delete it and run again"
             ) from error

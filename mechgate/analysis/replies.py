@@ -18,7 +18,7 @@ def reply_rows(
 ) -> pd.DataFrame:
     """One row a prompt and strength: the greedy reply, its stance, and how surprising it is to `model` without gates.
 
-    `surprise` is the mean negative log-likelihood of the reply under the ungated model, in nats a token (empty for an
+    `surprise` is the mean negative log-likelihood of the reply under the ungated model, in nats a token (NaN for an
     empty reply): a cheap sign of damage, since replies that fall apart are surprising.
     """
     tables = []
@@ -46,7 +46,10 @@ def reply_rows(
 
 
 def stance_rates(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
-    """The share of each stance and the mean surprise, by host, kind of claim and strength, with intervals over facts."""
+    """The share of each stance and the mean surprise, by host, kind of claim and strength, with intervals over facts.
+
+    `surprise` is None where fewer than two facts got a reply with any text; `empty` counts the replies without.
+    """
     found = []
     arms = rows[["host", "kind", "strength"]].drop_duplicates().sort_values(["host", "kind", "strength"])
     for host, kind, strength in arms.itertuples(index=False):
@@ -61,14 +64,17 @@ def stance_rates(rows: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
             for stance in STANCES
         }
         spoken = part[part["surprise"].notna()]
-        surprise = bootstrap_mean(spoken["surprise"].to_numpy(dtype=float), spoken["fact"].to_numpy(), seed=seed)
+        surprise = None
+        if spoken["fact"].nunique() >= 2:  # gates that silence the model leave nothing to be surprised by
+            nats = spoken["surprise"].to_numpy(dtype=float)
+            surprise = bootstrap_mean(nats, spoken["fact"].to_numpy(), seed=seed).to_json()
         found.append(
             {
                 "host": host,
                 "kind": kind,
                 "strength": float(strength),
                 "shares": shares,
-                "surprise": surprise.to_json(),
+                "surprise": surprise,
                 "n": len(part),
                 "empty": len(part) - len(spoken),
             }

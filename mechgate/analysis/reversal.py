@@ -120,7 +120,7 @@ def selectivity(false: pd.DataFrame, true: pd.DataFrame, strength: float, *, see
     """sigma = 1 - A / E at one strength: E the shift on false claims, A the shift on the matched true claims.
 
     1 means true claims are spared, 0 that they move just as much. Facts are resampled, with both of their claims.
-    sigma is given only if E's interval clears `EFFECT_BOUND`. The outcome in a word: `ineffective`, `not selective`
+    sigma is given only if E's interval clears `EFFECT_BOUND` and E is not too noisy to divide by. The outcome in a word: `ineffective`, `not selective`
     (the interval lies below `SELECTIVITY_BOUND`), `spares true claims` (above it), or `unclear`.
     """
     wanted = _by_fact(_changes(false, strength, "stance_margin"))
@@ -136,7 +136,10 @@ def selectivity(false: pd.DataFrame, true: pd.DataFrame, strength: float, *, see
     found: dict[str, Any] = {"strength": strength, "E": effect.to_json(), "A": spared.to_json(), "sigma": None}
     if not (effect.low > EFFECT_BOUND or effect.high < -EFFECT_BOUND):
         return {**found, "outcome": "ineffective"}
-    moved = bootstrap_ratio(a, e, facts, seed=seed)
+    try:
+        moved = bootstrap_ratio(a, e, facts, seed=seed)
+    except InputError:  # clear of the bound, but too noisy for a ratio: E and A are still reported
+        return {**found, "outcome": "unclear"}
     sigma = replace(moved, value=1 - moved.value, low=1 - moved.high, high=1 - moved.low)
     outcome = "unclear"
     if sigma.high < SELECTIVITY_BOUND:

@@ -80,9 +80,10 @@ def main() -> None:
     except MechgateError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"mechgate: {error}", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            "mechgate: interrupted; the same command goes on from the last finished stage or checkpoint",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer's answer to Ctrl-C
+            print(
+                "mechgate: interrupted; the same command goes on from the last finished stage or checkpoint",
+                file=sys.stderr,
+            )
+        raise

@@ -50,9 +50,13 @@ def train(
     """
     from mechgate.gates.gateset import GateSet
     from mechgate.model.loading import load_model
+    from mechgate.provenance import check_writable
     from mechgate.train.gates import TrainConfig, train_gates
 
     be_quiet(quiet)
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise InputError("the gates' file must be named .safetensors and be no folder", got=str(out))
+    check_writable(out)
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=batch_size, lr=lr)
     examples = examples_of(data, task, domain)
     loaded = load_model(model, dtype=dtype)

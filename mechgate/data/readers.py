@@ -18,12 +18,13 @@ def read_chat_jsonl(path: str | Path) -> list[Example]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8")
+        text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{source} cannot be read as UTF-8 text", got=getattr(error, "strerror", None) or str(error)
         ) from error
-    examples = [_example(line, f"{source}, line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not splitlines(): a JSON string may hold U+2028 and other characters that it takes for the end of a line.
+    examples = [_example(line, f"{source}, line {n}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not examples:
         raise DataError(f"{source} holds no examples", do='write one object a line: {"messages": [...]}')
     return examples

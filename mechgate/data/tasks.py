@@ -48,7 +48,7 @@ def load_pairs(
     check_choice("split", split, SPLITS)
     wording = split if templates is None else templates
     check_choice("templates", wording, SPLITS)
-    form = answers or ("mixed" if split == wording == "train" else "content")
+    form = ("mixed" if split == wording == "train" else "content") if answers is None else answers
     check_choice("answers", form, ANSWERS)
     prompts, stances = _conversations()[wording]["prompts"], _conversations()[wording]["answers"]
     n = len(prompts) if phrasings is None else phrasings
@@ -56,7 +56,7 @@ def load_pairs(
         raise InputError(
             "that many phrasings are not there", got=phrasings, allowed=f"1 to {len(prompts)} for {wording} templates"
         )
-    facts = [fact for name in ([domain] if domain else domains()) for fact in split_facts(name, split)]
+    facts = [fact for name in (domains() if domain is None else [domain]) for fact in split_facts(name, split)]
     return [
         _pair(
             task,

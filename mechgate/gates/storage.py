@@ -22,11 +22,19 @@ from mechgate.provenance import atomic_path, versions
 FORMAT_VERSION = 1
 FORMULA = "z * (1 + strength * scale * tanh((W x + b) / 2))"
 _HEADER = "mechgate"
+_PAPER_SUFFIXES = (".pth", ".pt", ".bin")
 _PAPER_KEY = re.compile(r"^model\.layers\.(\d+)\.self_attn\.gate_proj_myself\.(weight|bias)$")
 
 
 def save_gates(gates: GateSet, path: str | Path) -> Path:
-    """Write gates atomically to a `.safetensors` file: tensors `blocks.L.weight|bias|up|down`, fp32."""
+    """Write gates atomically to a `.safetensors` file: tensors `blocks.L.weight|bias|up|down`, fp32.
+
+    Raises `GateFileError` for a name that `load_gates` would take for the paper's format.
+    """
+    if Path(path).suffix in _PAPER_SUFFIXES:
+        raise GateFileError(
+            "gates are written to a .safetensors file", got=str(path), do="use save_paper for gating_params.pth"
+        )
     header = {
         "format_version": FORMAT_VERSION,
         "formula": FORMULA,
@@ -68,7 +76,7 @@ def load_gates(path: str | Path, model: Any = None, *, check_weights: bool = Tru
         raise GateFileError(
             "no gate file there", got=str(path), do="save one with gates.save(...) or train with mechgate train"
         )
-    if path.suffix in (".pth", ".pt", ".bin"):
+    if path.suffix in _PAPER_SUFFIXES:
         return _load_paper(path, model)
     header, tensors = _read(path)
     gates = _build(header, tensors, path)
@@ -80,6 +88,12 @@ def load_gates(path: str | Path, model: Any = None, *, check_weights: bool = Tru
 
 def read_header(path: str | Path) -> dict[str, Any]:
     """A gate file's header: what it was trained on, for which model, with which versions."""
+    if Path(path).suffix in _PAPER_SUFFIXES:
+        raise GateFileError(
+            "the paper's format has no header",
+            got=str(path),
+            do="convert it first: mechgate convert gating_params.pth gates.safetensors --model ...",
+        )
     return _read(Path(path))[0]
 
 
@@ -191,7 +205,7 @@ def _check_model(gates: GateSet, model: Any, check_weights: bool) -> None:
         raise GateFileError(
             f"the gates belong to {made_for.get('name')}, whose weights differ from those of {here['name']}",
             got=f"fingerprint {here['fingerprint'][:12]} against {known[:12]}",
-            do="load the model they were trained for, or pass check_weights=False to use them on this one all the same",
+            do="load the model they were trained for, or pass check_weights=False to load_gates to use them on this one",
         )
 
 
@@ -205,7 +219,9 @@ def _load_paper(path: Path, model: Any) -> GateSet:
     except Exception as error:  # torch raises many kinds for damaged and for unsafe pickles
         raise GateFileError(
             f"{path} is damaged, or holds more than tensors; nothing in it was executed",
-            got=(str(error) or type(error).__name__).splitlines()[0][:200],
+            # Not torch's whole message, which goes on to say how to load the file unsafely.
+            got=" ".join(str(error).partition("WeightsUnpickler error: ")[2].split()).partition(". ")[0][:200]
+            or type(error).__name__,
             do="ask for a file written by torch.save of a dict of tensors",
         ) from error
     if not isinstance(held, dict) or not held:

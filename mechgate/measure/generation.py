@@ -35,7 +35,7 @@ def generate(
         raise InputError(
             "unusable generation settings",
             got=f"max_new_tokens={max_new_tokens}, temperature={temperature}",
-            allowed=">= 1, >= 0",
+            allowed="max_new_tokens >= 1, temperature >= 0 and finite",
         )
     if temperature > 0 and seed is None:
         raise InputError(
@@ -89,8 +89,12 @@ def _generate_batch(
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
     )
     sampler = LogitsProcessorList([_Sampler(temperature, seeds, device)] if temperature > 0 else [])
-    with torch.inference_mode():
-        out = hf.generate(
-            tokens.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=sampler
-        )
+    own, hf.generation_config = hf.generation_config, GenerationConfig()
+    try:  # what our settings leave open, generate would take from the model's own (Qwen2.5 has a repetition penalty)
+        with torch.inference_mode():
+            out = hf.generate(
+                tokens.to(device), attention_mask=mask.to(device), generation_config=config, logits_processor=sampler
+            )
+    finally:
+        hf.generation_config = own
     return [tokenizer.decode(ids[width:], skip_special_tokens=True).strip() for ids in out]

@@ -102,8 +102,7 @@ def response_nll(
 
 def _answer_sums(model: Any, rows: list[Row], batch_size: int, label: str | None) -> np.ndarray:
     """Summed log-probability of every answer: [n_rows, n_answers]; all rows have equally many answers."""
-    if not rows:
-        raise InputError("there is nothing to measure", got="no pairs")
+    _check_some(rows)
     found = np.zeros((len(rows), len(rows[0].answers)))
     for indices, batch, scores in _scored(model, rows, batch_size, label):
         found[indices] = by_answer(scores, batch).double().cpu().numpy()
@@ -112,12 +111,18 @@ def _answer_sums(model: Any, rows: list[Row], batch_size: int, label: str | None
 
 def _answer_tokens(model: Any, rows: list[Row], batch_size: int, label: str | None) -> list[list[np.ndarray]]:
     """Log-probability of every token of every answer, by row and answer."""
+    _check_some(rows)
     found: list[list[np.ndarray]] = [[] for _ in rows]
     for indices, batch, scores in _scored(model, rows, batch_size, label):
         values, branch = scores.double().cpu().numpy(), batch.branch.cpu().numpy()
         for i, index in enumerate(indices):
             found[index] = [values[i, branch[i] == k] for k in range(1, len(rows[index].answers) + 1)]
     return found
+
+
+def _check_some(rows: list[Row]) -> None:
+    if not rows:
+        raise InputError("there is nothing to measure", got="no pairs")
 
 
 def _scored(model: Any, rows: list[Row], batch_size: int, label: str | None) -> Any:

@@ -259,11 +259,11 @@ def _with_adapter(hf: Any, folder: Path) -> Any:
         raise StorageError("no peft adapter there", got=str(folder), allowed="a folder with adapter_config.json")
     try:
         return PeftModel.from_pretrained(hf, str(folder))
-    except (RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # peft, torch and safetensors raise many kinds; all mean the same to the user
         raise ModelError(
-            f"the adapter {folder} does not fit the model",
-            got=str(error)[:300],
-            do="load it on the model it was made for",
+            f"the adapter {folder} is damaged or does not fit the model",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            do="load it on the model it was made for, or make it again",
         ) from error
 
 

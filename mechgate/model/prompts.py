@@ -57,7 +57,12 @@ class Batch:
 
 
 def prompt_ids(model: Any, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
-    """The ids of a conversation up to where the assistant starts to answer (template's BOS, no second one)."""
+    """The ids of a conversation up to where the assistant starts to answer (template's BOS, no second one).
+
+    Raises `ModelError` for a model without a chat tokenizer, `DataError` for text that is not Unicode.
+    """
+    for message in messages:
+        _check_unicode(message["content"])
     return tuple(
         _chat_tokenizer(model).apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
     )
@@ -75,6 +80,7 @@ def encode(model: Any, messages: Sequence[dict[str, str]], answers: Sequence[str
     for answer in answers:
         if not answer.strip():
             raise DataError("an answer is empty", got=f"answer to {messages[-1]['content'][:60]!r}")
+        _check_unicode(answer)
         full = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": answer}], return_dict=False)
         if tuple(full[: len(prompt)]) != prompt:
             raise ModelError(
@@ -146,6 +152,17 @@ def length_buckets(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
         raise InputError("batch_size must be positive", got=batch_size)
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "a text holds half a character (a lone surrogate)",
+            got=f"{text[max(0, error.start - 20) : error.end + 20]!r}",
+            do="remove it, or write the file as UTF-8",
+        ) from error
 
 
 def _chat_tokenizer(model: Any) -> Any:

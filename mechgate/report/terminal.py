@@ -75,6 +75,7 @@ def _reply_table(numbers: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column in ("host", "claims") else "right")
     for r in numbers["replies"]:
         shares = [f"{r['shares'][k]['value']:.0%}" for k in ("agree", "disagree", "hedge", "neither")]
+        surprise = "-" if r["surprise"] is None else f"{r['surprise']['value']:.2f}"
         kind = r["kind"].replace("_claim", "")
-        table.add_row(r["host"], kind, f"{r['strength']:+g}", str(r["n"]), *shares, f"{r['surprise']['value']:.2f}")
+        table.add_row(r["host"], kind, f"{r['strength']:+g}", str(r["n"]), *shares, surprise)
     return table

@@ -83,9 +83,12 @@ def _host(criteria: dict[str, str], host: dict[str, Any]) -> str:
 
 
 def _selects(found: dict[str, Any]) -> str:
-    if found["sigma"] is None:
+    if found["outcome"] == "ineffective":
         return "Selectivity: INEFFECTIVE. The effect on false claims is too small to ask what is selected."
-    shift = f"false claims move by {shown(found['E'])}, matched true claims by {shown(found['A'])} nats, sigma = {shown(found['sigma'])}"
+    shift = f"false claims move by {shown(found['E'])}, matched true claims by {shown(found['A'])} nats"
+    if found["sigma"] is None:
+        return f"Selectivity: UNCLEAR. {shift}: too uncertain for a ratio."
+    shift += f", sigma = {shown(found['sigma'])}"
     says = {
         "not selective": "NOT SELECTIVE for false claims. At s = -1 the gates turn agreement as such",
         "spares true claims": "true claims are largely spared at s = -1",
@@ -108,8 +111,11 @@ def _replies(rates: list[dict[str, Any]]) -> str:
     word = (
         "the reversal shows in free replies too" if turned else "the reversal at s = -1 does not show in free replies"
     )
-    surprise = {s: at[s]["surprise"]["value"] for s in (-1.0, 0.0)}
+    verdict = f"Behaviour: {word} ({said}; n = {at[0.0]['n']} false claims)."
+    inverted, base = at[-1.0]["surprise"], at[0.0]["surprise"]
+    if inverted is None or base is None:
+        return f"{verdict} Too few replies hold any text to say how damaged they are."
     return (
-        f"Behaviour: {word} ({said}; n = {at[0.0]['n']} false claims). Replies at s = -1 surprise the ungated model by "
-        f"{surprise[-1.0]:.2f} nats a token, its own by {surprise[0.0]:.2f}: the gap is damage beyond stance."
+        f"{verdict} Replies at s = -1 surprise the ungated model by {inverted['value']:.2f} nats a token, its own by "
+        f"{base['value']:.2f}: the gap is damage beyond stance."
     )

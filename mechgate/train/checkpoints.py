@@ -43,16 +43,19 @@ def restore(
                     do="delete it, or name another file",
                 )
             lists = json.loads(metadata["record"])
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(file.get_tensor(f"parameter/{name}"))
-                    state = {m: file.get_tensor(f"{m}/{name}") for m in _MOMENTS}
-                    optimizer.state[parameter] = {m: v.to(parameter.device) for m, v in state.items()}
+            found = {
+                name: {kind: file.get_tensor(f"{kind}/{name}") for kind in ("parameter", *_MOMENTS)}
+                for name in parameters
+            }
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(
             f"the checkpoint {path} is damaged", got=str(error)[:200], do="delete it and start again"
         ) from error
+    with torch.no_grad():  # only now, so that a damaged file changes nothing
+        for name, parameter in parameters.items():
+            parameter.copy_(found[name]["parameter"])
+            optimizer.state[parameter] = {m: found[name][m].to(parameter.device) for m in _MOMENTS}
     for key, value in lists.items():
         setattr(record, key, value)

@@ -11,7 +11,7 @@ import torch
 from mechgate.data.pairs import Example
 from mechgate.errors import InputError, ModelError, StorageError
 from mechgate.model.loading import boot, choose_dtype, describe, load_hf
-from mechgate.provenance import provenance, write_json
+from mechgate.provenance import check_writable, provenance, write_json
 from mechgate.seeding import stream_seed
 from mechgate.train.loop import TrainConfig, TrainRecord, train
 
@@ -53,12 +53,21 @@ def train_lora_host(
     target = Path(folder)
     if target.exists() and not (target / "adapter_config.json").is_file() and not _empty(target):
         raise StorageError("there is something else than an adapter", got=str(target), do="choose another folder")
+    check_writable(target)
     adapted, tokenizer, name = _adapted(source, settings, config.seed, dtype)
     model = boot(adapted.base_model.model, name=name, tokenizer=tokenizer)
     weights = _lora_weights(model.original_model)
     for parameter in weights.values():
         parameter.requires_grad_(True)
-    record = train(model, weights, examples, config, label="training the LoRA host", checkpoint=_path(checkpoint))
+    record = train(
+        model,
+        weights,
+        examples,
+        config,
+        label="training the LoRA host",
+        checkpoint=_path(checkpoint),
+        settings=asdict(settings),
+    )
     base = {**describe(model), "fingerprint": None}
     # Booting a bridge renames the modules, and peft would save those names: the weights go into a fresh copy.
     fresh, _, _ = _adapted(source, settings, config.seed, dtype)
@@ -87,6 +96,11 @@ def _adapted(source: str, settings: LoraSettings, seed: int, dtype: str) -> tupl
     except ImportError as error:
         raise ModelError("LoRA hosts need peft", do="pip install 'mechgate[lora]'") from error
     hf, tokenizer, name = load_hf(source, choose_dtype(dtype, "cpu"))
+    ends = tuple(f".{name}" for name, _ in hf.named_modules())
+    if lost := [target for target in settings.targets if not any(end.endswith(f".{target}") for end in ends)]:
+        raise ModelError(  # peft itself complains only if no target at all matches
+            "some of the adapter's targets are not in the model", got=lost, do="name its linear layers as targets"
+        )
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

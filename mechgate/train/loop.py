@@ -44,11 +44,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)
         bad = [n for n in ("epochs", "batch_size", "lr", "clip") if not 0 < getattr(self, n) < float("inf")]
+        bad += [n for n in ("epochs", "batch_size") if n not in bad and not isinstance(getattr(self, n), int)]
         if bad or not 0 <= self.warmup < 1 or not 0 <= self.weight_decay < float("inf"):
             raise InputError(
                 "a training setting cannot be used",
                 got={n: getattr(self, n) for n in (*bad, "warmup", "weight_decay")},
-                allowed="epochs, batch_size, lr, clip > 0; 0 <= warmup < 1; weight_decay >= 0",
+                allowed="epochs, batch_size, lr, clip > 0, the first two whole; 0 <= warmup < 1; weight_decay >= 0",
             )
 
     @classmethod
@@ -126,43 +127,57 @@ def train(
     activity: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 50,
+    settings: Any = None,
 ) -> TrainRecord:
     """Train `parameters` in place; `step_context` wraps each forward pass, `activity` is read after it.
 
-    With `checkpoint`, the state is written there every `checkpoint_every` steps and at an interruption, and an
-    existing file is continued to bit-identical parameters (CPU, fp32, same machine, threads and versions).
+    With `checkpoint`, the state is written there every `checkpoint_every` steps and after the last, and an existing
+    file is continued to bit-identical parameters (CPU, fp32, same machine, threads and versions). `settings` is what
+    else sets this run apart from others (JSON-like), so that their checkpoints are refused.
     Raises `TrainingError` for no data, a foreign checkpoint, and a loss or gradient that is not finite (before it
     reaches the parameters).
     """
+    if checkpoint_every < 1:
+        raise InputError("checkpoint_every must be positive", got=checkpoint_every)
     rows = encode_examples(model, examples)
     steps = schedule(rows, config)
     record = TrainRecord(config=config, data_hash=data_hash(examples), n_examples=len(examples))
     trained = list(parameters.values())
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    identity = stable_hash([asdict(config), record.data_hash, fingerprint(model), sorted(parameters)])
+    shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
+    dtype = str(next(model.original_model.parameters()).dtype)  # fingerprints are the same in all dtypes
+    identity = stable_hash([asdict(config), record.data_hash, fingerprint(model), dtype, shapes, settings])
     if checkpoint is not None:
         checkpoints.restore(checkpoint, identity, parameters, optimizer, record)
-    for number in track(range(len(record.loss), len(steps)), label):
-        started = time.perf_counter()
-        batch = collate([rows[i] for i in steps[number]], trained[0].device)
-        with step_context(batch):
-            loss = response_loss(model, batch)
-        _check_finite(loss, "loss", number, examples, steps[number])
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, config.clip)
-        _check_finite(norm, "gradient", number, examples, steps[number])
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * lr_factor(number, len(steps), config.warmup)
-        optimizer.step()
-        record.loss.append(loss.item())
-        record.grad_norm.append(norm.item())
-        if activity is not None:
-            record.gate_activity.append(activity())
-        record.seconds += time.perf_counter() - started
-        # Only between steps: a state written from the middle of one could not be continued exactly.
-        if checkpoint is not None and ((number + 1) % checkpoint_every == 0 or number + 1 == len(steps)):
+    whole = True  # parameters, optimiser and record are those of the same step
+    try:
+        for number in track(range(len(record.loss), len(steps)), label):
+            started = time.perf_counter()
+            batch = collate([rows[i] for i in steps[number]], trained[0].device)
+            with step_context(batch):
+                loss = response_loss(model, batch)
+            _check_finite(loss, "loss", number, examples, steps[number])
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(trained, config.clip)
+            _check_finite(norm, "gradient", number, examples, steps[number])
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * lr_factor(number, len(steps), config.warmup)
+            whole = False
+            optimizer.step()
+            record.loss.append(loss.item())
+            record.grad_norm.append(norm.item())
+            if activity is not None:
+                record.gate_activity.append(activity())
+            record.seconds += time.perf_counter() - started
+            whole = True
+            # Only between steps: a state written from the middle of one could not be continued exactly.
+            if checkpoint is not None and ((number + 1) % checkpoint_every == 0 or number + 1 == len(steps)):
+                checkpoints.write(checkpoint, identity, parameters, optimizer, record)
+    except KeyboardInterrupt:
+        if checkpoint is not None and whole and record.loss:
             checkpoints.write(checkpoint, identity, parameters, optimizer, record)
+        raise
     return record
 
 

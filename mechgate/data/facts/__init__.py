@@ -44,7 +44,13 @@ def load_facts(domain: str) -> tuple[Fact, ...]:
     """All facts of one domain, in file order. Raises `DataError` for a malformed file, `InputError` for no such domain."""
     check_choice("domain", domain, domains())
     text = (resources.files(__name__) / f"{domain}.yaml").read_text(encoding="utf-8")
-    return tuple(_fact(record, f"facts/{domain}.yaml, record {i}") for i, record in enumerate(yaml.safe_load(text), 1))
+    try:
+        records = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"facts/{domain}.yaml is not YAML", got=" ".join(str(error).split())) from error
+    if not isinstance(records, list):
+        raise DataError(f"facts/{domain}.yaml holds no list of facts", got=type(records).__name__)
+    return tuple(_fact(record, f"facts/{domain}.yaml, record {i}") for i, record in enumerate(records, 1))
 
 
 def split_facts(domain: str, split: str) -> tuple[Fact, ...]:

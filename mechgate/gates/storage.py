@@ -88,7 +88,7 @@ def load_gates(path: str | Path, model: Any = None, *, check_weights: bool = Tru
 
 def read_header(path: str | Path) -> dict[str, Any]:
     """A gate file's header: what it was trained on, for which model, with which versions."""
-    if Path(path).suffix in _PAPER_SUFFIXES:
+    if Path(path).suffix in _PAPER_SUFFIXES and Path(path).is_file():
         raise GateFileError(
             "the paper's format has no header",
             got=str(path),

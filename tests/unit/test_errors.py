@@ -83,7 +83,7 @@ def test_an_unknown_choice_names_itself_the_choices_and_a_near_miss() -> None:
         check_choice("domain", "medcal", ("medical", "finance"))
     message = str(info.value)
     assert message.startswith("domain is not one of the known values. Got: 'medcal'. Allowed: medical, finance.")
-    assert message.endswith("did you mean 'medical'?.")
+    assert message.endswith("did you mean 'medical'?")
 
 
 @pytest.mark.parametrize("got", [3, "", ["a"], "zzzzzz"], ids=repr)

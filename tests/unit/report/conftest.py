@@ -71,6 +71,12 @@ def build_numbers(*, trained: float = 3.0, inverted: float = -2.0, largest: floa
             for kind in ("false_claim", "true_claim")
             for s in (-1.0, 0.0, 1.0)
         ],
+        "samples": [
+            {
+                "prompt": "Cats bark. Right?",
+                "replies": [{"strength": s, "reply": f"said at {s:+g}", "stance": "neither"} for s in (-1.0, 0.0, 1.0)],
+            }
+        ],
         "verdict": {"criteria": {}, "outcome": "not selective", "lines": ["The first sentence.", "The [second] one."]},
         "seconds": {"all": 321.4},
     }

@@ -58,8 +58,9 @@ def test_when_everything_is_met_the_verdict_says_so_with_the_numbers(numbers: di
     assert "by -3.00 [-3.25, -2.75] nats (met: at most -1.0)" in host
     assert "NOT SELECTIVE" in selects
     assert replies == (
-        "In free replies to false claims - s = +1: 88% agree, 0% disagree (n = 40); s = +0: 50% agree, 38% disagree "
-        "(n = 40); s = -1: 12% agree, 75% disagree (n = 40)."
+        "Behaviour: the reversal shows in free replies too (s = +1: 88% agree, 0% disagree; s = +0: 50% agree, 38% "
+        "disagree; s = -1: 12% agree, 75% disagree; n = 40 false claims). Replies at s = -1 surprise the ungated model "
+        "by 1.25 nats a token, its own by 1.25: the gap is damage beyond stance."
     )
     assert untested.startswith("Not tested here:")
 

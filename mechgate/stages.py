@@ -1,5 +1,6 @@
 """Stages of a run: what is in the run folder is reused while everything it depends on is unchanged."""
 
+import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,8 @@ class Stages:
 
         def write(path: Path) -> None:
             with atomic_path(path) as temporary:
-                make().to_csv(temporary, index=False)
+                # All texts quoted: a reply may hold a bare carriage return, which would end an unquoted row.
+                make().to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
         path = self.file(title, name, inputs, write)
         try:

@@ -217,11 +217,11 @@ def _load_paper(path: Path, model: Any) -> GateSet:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged and for unsafe pickles
+        # Not torch's whole message, which says how to load the file unsafely.
+        found = re.search(r"(?i)unsupported (?:global: )?(?:global|operand) \S+", str(error))
         raise GateFileError(
             f"{path} is damaged, or holds more than tensors; nothing in it was executed",
-            # Not torch's whole message, which goes on to say how to load the file unsafely.
-            got=" ".join(str(error).partition("WeightsUnpickler error: ")[2].split()).partition(". ")[0][:200]
-            or type(error).__name__,
+            got=found.group() if found else type(error).__name__,
             do="ask for a file written by torch.save of a dict of tensors",
         ) from error
     if not isinstance(held, dict) or not held:

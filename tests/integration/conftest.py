@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mechgate import cli
 
@@ -28,13 +29,17 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread: tiny models gain nothing from a second."""
-    before = torch.get_num_threads()
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_and_no_bars() -> Iterator[None]:
+    """One thread: tiny models gain nothing from a second. And no bars, which the command line switches off itself,
+    but only before the libraries are imported."""
+    before, bars = torch.get_num_threads(), is_progress_bar_enabled()
     torch.set_num_threads(1)
+    disable_progress_bar()
     yield
     torch.set_num_threads(before)
+    if bars:
+        enable_progress_bar()
 
 
 @pytest.fixture(scope="session")

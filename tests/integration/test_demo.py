@@ -1,6 +1,7 @@
 """Laws of the demo, on a tiny model and few facts: whole, preregistered, reused, and the same every time."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,13 +176,24 @@ def test_a_second_run_reuses_every_stage_and_gives_identical_numbers(finished: F
     assert set(second.numbers["seconds"]) == {"all"}
 
 
-def test_a_damaged_table_of_an_earlier_run_is_made_again_after_it_is_deleted(
+def test_a_deleted_table_is_made_again_from_what_is_kept_with_the_same_numbers(
     finished: Finished, second: Finished
 ) -> None:
     (second.folder / "replies.csv").unlink()
     third = run(second.folder, second.settings)
     assert [line for line in third.said if "reused" not in line] == ["6/6 free replies ..."]
     assert {**third.numbers, "seconds": None} == {**finished.numbers, "seconds": None}
+
+
+def test_other_strengths_are_measured_anew_with_the_gates_and_the_host_that_are_kept(
+    finished: Finished, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    fewest = {"strengths": (-1.0, 0.0, 1.0), "null_draws": 1}
+    other = run(tmp_path / "copy", finished.settings.model_copy(update=fewest))
+    assert ["reused" in line for line in other.said] == [True, True, False, False, False, False]
+    assert [p["strength"] for p in other.numbers["curves"]["base"][demo.TRUE]] == [-1.0, 0.0, 1.0]
+    assert other.numbers["false_claims"] == finished.numbers["false_claims"]
 
 
 @pytest.mark.parametrize("field", ["strength", "epochs"])

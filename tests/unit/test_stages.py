@@ -132,7 +132,7 @@ def doubles(n: int) -> list[float]:
 
 def test_tables_keep_floats_exactly_and_texts_as_they_are(stages: Stages) -> None:
     numbers = doubles(3000)
-    texts = ["", "NA", "null", "a,b", 'say "no"', "two\nlines", " padded ", "é ☃ 数"]
+    texts = ["", "NA", "null", "one\rtwo", "a,b", 'say "no"', "two\nlines", " padded ", "é ☃ 数"]
     table = pd.DataFrame(
         {
             "x": numbers,

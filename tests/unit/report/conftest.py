@@ -97,3 +97,9 @@ def numbers() -> dict[str, Any]:
 def est() -> Callable[..., dict[str, Any]]:
     """`est(value, half=0.25, n=20)`: an estimate as it stands in results."""
     return estimate
+
+
+@pytest.fixture(scope="session")
+def make_numbers() -> Callable[..., dict[str, Any]]:
+    """`make_numbers()`: the same numbers, for fixtures that outlive a test."""
+    return build_numbers

@@ -2,6 +2,7 @@
 
 import copy
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,40 @@ def test_series_differ_in_colour_and_for_the_sake_of_grey_in_marker() -> None:
     assert NULL_COLOUR not in colours
 
 
-def test_equal_numbers_give_equal_pixels_and_other_numbers_others(numbers: dict[str, Any], tmp_path: Path) -> None:
-    def pixels(some: dict[str, Any], name: str) -> np.ndarray:
-        return plt.imread(draw_reversal(some, tmp_path / name, caption="c")[0])
+def pixels(numbers: dict[str, Any], folder: Path) -> np.ndarray:
+    return plt.imread(draw_reversal(numbers, folder / "r.png", caption="c")[0])
 
-    first = pixels(numbers, "a.png")
-    np.testing.assert_array_equal(pixels(copy.deepcopy(numbers), "b.png"), first)
-    numbers["curves"]["lora"]["true, all domains"][0]["level"]["value"] += 1.0
-    assert not np.array_equal(pixels(numbers, "c.png"), first)
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory, make_numbers: Callable[[], dict[str, Any]]) -> np.ndarray:
+    """The figure of the made-up numbers."""
+    return pixels(make_numbers(), tmp_path_factory.mktemp("drawn"))
+
+
+def test_equal_numbers_give_equal_pixels(numbers: dict[str, Any], drawn: np.ndarray, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(pixels(numbers, tmp_path), drawn)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("curves", "base", "false, medical", 0, "level", "value"),
+        ("curves", "base", "false, other domains", 2, "level", "value"),
+        ("curves", "lora", "true, all domains", 1, "level", "low"),
+        ("curves", "lora", "false, medical", 1, "level", "high"),
+        ("nulls", "band", 1, "low"),
+        ("nulls", "band", 3, "high"),
+    ],
+    ids=str,
+)
+def test_every_number_is_drawn(
+    place: tuple[Any, ...], numbers: dict[str, Any], drawn: np.ndarray, tmp_path: Path
+) -> None:
+    part: Any = numbers
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] += -0.1 if place[-1] == "low" else 0.1  # outwards
+    assert not np.array_equal(pixels(numbers, tmp_path), drawn)
 
 
 def test_drawing_changes_neither_the_numbers_nor_matplotlibs_settings(numbers: dict[str, Any], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mechgate.measure.margins import margins
 from mechgate.model.loading import load_model
 from mechgate.model.prompts import Row, encode
 
-N_PAIRS, BATCH, REPEATS = 32, 16, 3
+N_PAIRS, BATCH, REPEATS = 32, 16, 5
 
 
 def run() -> list[Line]:

@@ -38,11 +38,11 @@ class DemoSettings(BaseModel):
     dtype: str = "auto"
     seed: int = 0
     strengths: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-    host_strengths: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.0, 1.0)
+    host_strengths: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0)
     null_strengths: tuple[float, ...] = (-1.0, 1.0)
-    null_draws: int = 6
+    null_draws: int = 5
     reply_strengths: tuple[float, ...] = (-1.0, 0.0, 1.0)
-    phrasings: int = 8
+    phrasings: int = 6
     gate_epochs: int = 2
     host_lr: float = 2e-4
     host_epochs: int = 1
@@ -77,10 +77,12 @@ def run_demo(
     numbers = summarise(tables, chosen)
     numbers["verdict"] = demo_verdict(numbers)
     numbers["seconds"] = {"all": round(time.monotonic() - started, 1), **stages.seconds}
+    n = numbers["n"]
     caption = (
-        f"{chosen.model}, gates trained on {numbers['n']['train']} medical examples, seed {chosen.seed}. Lines: mean over "
-        f"unseen facts ({numbers['n']['medical']} medical, {numbers['n']['others']} other, {numbers['n']['true']} with true claims),\n"
-        "one unseen wording each; shading: 95% BCa bootstrap over facts. Open markers: no gate (s = 0)."
+        f"{chosen.model}, {chosen.dtype} dtype; gates trained on {n['train']} medical examples, seed {chosen.seed}. Points: mean of {n['answers']} answer "
+        f"pairs without content over unseen facts ({n['medical']} medical,\n{n['others']} other, {n['true']} with true claims), one unseen wording each; "
+        "bars: 95% BCa bootstrap over facts. Open markers: no gate (s = 0). The three series are\n"
+        "measured at the same strengths and drawn side by side."
     )
     draw_reversal(numbers, stages.folder / "reversal.png", caption=caption)
     write_result(
@@ -245,10 +247,17 @@ def _measure(stages: Stages, settings: DemoSettings, inputs: Any) -> dict[str, p
         model, gates = gated("base")
         main = (-1.0, 0.0, 1.0)
         rest = [s for s in settings.strengths if s not in main]
-        whole = reversal.dose_rows(model, gates, {**judged_sets(), **seen_sets()}, main, host="base", content=True)
+        whole = pd.concat(
+            [
+                reversal.dose_rows(model, gates, judged_sets(), main, host="base"),
+                reversal.dose_rows(model, gates, seen_sets(), main, host="base", measures=("content",)),
+            ]
+        )
         if not rest:
             return whole
-        return pd.concat([whole, reversal.dose_rows(model, gates, judged_sets(), rest, host="base", content=False)])
+        return pd.concat(
+            [whole, reversal.dose_rows(model, gates, judged_sets(), rest, host="base", measures=("stance",))]
+        )
 
     def nulls() -> pd.DataFrame:
         model, gates = gated("base")
@@ -260,18 +269,20 @@ def _measure(stages: Stages, settings: DemoSettings, inputs: Any) -> dict[str, p
 
     def host_rows() -> pd.DataFrame:
         model, gates = gated("lora")
-        judged = reversal.dose_rows(model, gates, judged_sets(), settings.host_strengths, host="lora", content=False)
+        judged = reversal.dose_rows(
+            model, gates, judged_sets(), settings.host_strengths, host="lora", measures=("stance",)
+        )
         return pd.concat(
-            [judged, reversal.dose_rows(model, gates, seen_sets(), (-1.0, 0.0), host="lora", content=True)]
+            [judged, reversal.dose_rows(model, gates, seen_sets(), (-1.0, 0.0), host="lora", measures=("content",))]
         )
 
     def replied() -> pd.DataFrame:
-        false, true = (_pairs(task, domains())[::2] for task in ("sycophancy", "genuine-agreement"))
+        false, true = (_pairs(task, domains())[::3] for task in ("sycophancy", "genuine-agreement"))
         found = []
         for host, pairs in (("lora", false), ("base", [*false, *true])):
             model, gates = gated(host)
             strengths = [x for x in settings.reply_strengths if host == "base" or x <= 0]
-            found.append(replies.reply_rows(model, gates, pairs, strengths, host=host))
+            found.append(replies.reply_rows(model, gates, pairs, strengths, host=host, max_new_tokens=24))
         return pd.concat(found)
 
     return {

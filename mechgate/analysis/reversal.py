@@ -21,19 +21,23 @@ from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
 
 Sets = dict[str, list[Pair]]
 SELECTIVITY_BOUND = 0.5  # sigma below it: at least half of what the gate does to false claims it does to true ones
+MEASURES = ("stance", "content")
 CONTENT_COLUMNS = ("margin", "first_token", "stance_part", "content_part")
 EFFECT_BOUND = 0.5  # nats of stance margin that an effect must clear before its selectivity is asked for
 
 
 def dose_rows(
-    model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float], *, host: str, content: bool
+    model: Any, gates: GateSet, sets: Sets, strengths: Sequence[float], *, host: str, measures: Sequence[str] = MEASURES
 ) -> pd.DataFrame:
-    """One row a prompt and strength: host, set, strength, fact, template, stance margin (nats, mean over answers).
+    """One row a prompt and strength: host, set, strength, fact, and what `measures` names.
 
-    With `content`, also the content-bearing margin (nats a token) and its first-token, stance and content parts.
+    "stance": the stance margin (nats, mean over answers). "content": the content-bearing margin (nats a token) and its
+    first-token, stance and content parts.
     """
+    if not measures or set(measures) - set(MEASURES):
+        raise InputError("measures are not known", got=measures, allowed=MEASURES)
     jobs = [(gates, name, {"strength": strength, "host": host}) for strength in strengths for name in sets]
-    return _sweep(model, sets, jobs, f"margins, {host}, {len(strengths)} strengths", content)
+    return _sweep(model, sets, jobs, f"margins, {host}, {len(strengths)} strengths", measures)
 
 
 def null_rows(
@@ -49,20 +53,20 @@ def null_rows(
         for strength in strengths
         for name in sets
     ]
-    return _sweep(model, sets, jobs, f"margins, {draws} {family} nulls", content=False)
+    return _sweep(model, sets, jobs, f"margins, {draws} {family} nulls", ("stance",))
 
 
 def _sweep(
-    model: Any, sets: Sets, jobs: list[tuple[GateSet, str, dict[str, Any]]], label: str, content: bool
+    model: Any, sets: Sets, jobs: list[tuple[GateSet, str, dict[str, Any]]], label: str, measures: Sequence[str]
 ) -> pd.DataFrame:
     tables = []
     for gates, name, columns in track(jobs, label):
         with gates.attached(model, columns["strength"]):
-            tables.append(_measured(model, name, sets[name], content).assign(**columns))
+            tables.append(_measured(model, name, sets[name], measures).assign(**columns))
     return pd.concat(tables, ignore_index=True)
 
 
-def _measured(model: Any, name: str, pairs: list[Pair], content: bool) -> pd.DataFrame:
+def _measured(model: Any, name: str, pairs: list[Pair], measures: Sequence[str]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "set": name,
@@ -70,10 +74,11 @@ def _measured(model: Any, name: str, pairs: list[Pair], content: bool) -> pd.Dat
             "fact": [p.fact_id for p in pairs],
             "domain": [p.domain for p in pairs],
             "kind": [p.kind for p in pairs],
-            "stance_margin": stance_margins(model, pairs, label=None).mean(axis=1),
         }
     )
-    if content:
+    if "stance" in measures:
+        table["stance_margin"] = stance_margins(model, pairs, label=None).mean(axis=1)
+    if "content" in measures:
         parts = margin_parts(model, pairs, label=None)
         columns = (parts.total, parts.first_token, parts.stance, parts.content)
         table = table.assign(**dict(zip(CONTENT_COLUMNS, columns, strict=True)))

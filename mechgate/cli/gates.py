@@ -98,7 +98,7 @@ def dose(
     values = strengths_of(strength)
     pairs = load_pairs(task, None if domain == "all" else domain, split, phrasings=1, answers="content")
     loaded = load_model(model, dtype=dtype, adapter=adapter)
-    rows = dose_rows(loaded, load_gates(gates, loaded), {task: pairs}, values, host=model, content=True)
+    rows = dose_rows(loaded, load_gates(gates, loaded), {task: pairs}, values, host=model)
     found = [
         {
             "strength": s,

@@ -1,8 +1,8 @@
 """Log-probabilities of answer tokens, without work nobody reads. Training and measuring both stand on this.
 
-Three savings, all exact: the tokens that all rows share are run once, as a batch of one, and their keys and values
-are reused (gradients flow through them); answers to one prompt are branches of one row; and logits are computed
-only at the positions that predict an answer token.
+Four savings, all exact: the tokens that all rows share are run once, as a batch of one, and their keys and values
+are reused (gradients flow through them); answers to one prompt are branches of one row; the last token of an answer,
+which predicts nothing, is not run; and logits are computed only at the positions that predict an answer token.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mechgate.errors import ModelError
-from mechgate.model.prompts import Batch
+from mechgate.model.prompts import PAD, Batch
 
 _CHUNK = 128  # rows of logits alive at a time where no gradient is needed (128 x 49,152 fp32 = 25 MB)
 
@@ -20,9 +20,11 @@ def answer_logprobs(model: Any, batch: Batch) -> torch.Tensor:
 
     Returns fp32 [batch, pos], 0.0 outside `batch.response_mask`. Gradients flow if they are enabled.
     """
-    hidden = final_hidden(model, batch)  # [batch, pos - prefix, d_model]
     where = batch.response_mask[:, batch.prefix :].nonzero(as_tuple=True)
-    source = _predictors(batch)[where] + where[0] * hidden.shape[1]
+    run, place = without_unread(batch)
+    predictor = _predictors(batch)[where] + batch.prefix
+    hidden = final_hidden(model, run)  # [batch, pos of run - prefix, d_model]
+    source = place[where[0], predictor] - batch.prefix + where[0] * hidden.shape[1]
     needed, inverse = source.unique(return_inverse=True)  # answers to one prompt share their first predictor
     targets = batch.tokens[:, batch.prefix :][where]
     picked = hidden.reshape(-1, hidden.shape[-1])[needed]
@@ -88,6 +90,31 @@ def logits_of(model: Any, hidden: torch.Tensor) -> torch.Tensor:
 def _log_softmax_at(model: Any, hidden: torch.Tensor, row: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     # One fused pass; logsumexp, a pass for each of its steps, took longer than the rest of the model's head.
     return torch.log_softmax(logits_of(model, hidden), dim=-1)[row, target]
+
+
+def without_unread(batch: Batch) -> tuple[Batch, torch.Tensor]:
+    """What `answer_logprobs` runs: the batch without the answers' last tokens, which predict nothing.
+
+    Also, for every place in the old batch, the place in the new one [batch, pos] (meaningless for dropped tokens).
+    """
+    keep = batch.mask & ~batch.response_mask
+    row, token = batch.response_mask[:, batch.prefix :].nonzero(as_tuple=True)
+    keep[row, _predictors(batch)[row, token] + batch.prefix] = True
+    place = keep.cumsum(dim=1) - 1
+    length = keep.sum(dim=1)
+    width = int(length.max())
+    order = torch.argsort(~keep, dim=1, stable=True)[:, :width]  # kept places first, in order
+    padding = torch.arange(width, device=keep.device)[None] >= length[:, None]
+    branch = batch.branch.gather(1, order).masked_fill(padding, PAD)
+    run = Batch(
+        tokens=batch.tokens.gather(1, order),
+        mask=~padding,
+        response_mask=branch > 0,
+        branch=branch,
+        positions=batch.positions.gather(1, order),
+        prefix=batch.prefix,
+    )
+    return run, place
 
 
 def _predictors(batch: Batch) -> torch.Tensor:

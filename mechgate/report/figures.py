@@ -21,6 +21,7 @@ SERIES = {
     "true, all domains": ("True claims, all domains", "#009E73", "^", "--"),
 }
 NULL_COLOUR = "#8C8C8C"
+_DODGE = 0.05  # curves that coincide are drawn side by side
 _STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -36,58 +37,53 @@ def draw_reversal(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
 
     Needs `numbers["curves"]["base"|"lora"][set]` (see `analysis.reversal.curve`) and `numbers["nulls"]`.
     """
-    n = numbers["n"]
     with plt.rc_context(_STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.3), sharey=True)
-        _dose_panel(left, numbers["curves"]["base"])
-        _null_band(left, numbers["nulls"])
-        left.set_title("a  The model the gates were trained on", loc="left", fontweight="bold")
-        left.set_ylabel(
-            f"Stance margin: log p(agree) − log p(disagree)\n(nats, mean of {n['answers']} unseen answer pairs)"
-        )
-        _dose_panel(right, numbers["curves"]["lora"])
-        right.set_title("b  A host made sycophantic by LoRA, same gates", loc="left", fontweight="bold")
-        _base_levels(right, numbers["curves"]["base"])
-        for panel in (left, right):
-            panel.set_xlabel("Gate strength s   (+1 trained, 0 no gate, −1 inverted)")
-        handles, labels = left.get_legend_handles_labels()
-        extra = right.get_legend_handles_labels()
-        handles += [h for h, text in zip(*extra, strict=True) if text not in labels]
-        labels += [text for text in extra[1] if text not in labels]
-        figure.legend(handles, labels, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.075), fontsize=8.5)
-        figure.text(0.01, 0.008, caption, fontsize=7.5, color="#333333", va="bottom")
-        figure.tight_layout(rect=(0, 0.27, 1, 1))
-        written = _save(figure, path)
-        plt.close(figure)
-    return written
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.9), sharex=True, sharey=True)
+        try:
+            _dose_panel(left, numbers["curves"]["base"])
+            _null_band(left, numbers["nulls"])
+            left.set_title("a  The model the gates were trained on", loc="left", fontweight="bold")
+            left.set_ylabel("Stance margin (nats)\nlog p(agree) − log p(disagree)")
+            _dose_panel(right, numbers["curves"]["lora"])
+            right.set_title("b  A host made sycophantic by LoRA, same gates", loc="left", fontweight="bold")
+            _base_levels(right, numbers["curves"]["base"])
+            for panel in (left, right):
+                panel.set_xlabel("Gate strength s   (+1 trained, 0 no gate, −1 inverted)")
+            handles, labels = left.get_legend_handles_labels()
+            extra = right.get_legend_handles_labels()
+            handles += [h for h, text in zip(*extra, strict=True) if text not in labels]
+            labels += [text for text in extra[1] if text not in labels]
+            figure.legend(handles, labels, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.1), fontsize=8.5)
+            figure.text(0.01, 0.008, caption, fontsize=7.5, color="#333333", va="bottom")
+            figure.tight_layout(rect=(0, 0.26, 1, 1))
+            return _save(figure, path)
+        finally:
+            plt.close(figure)
 
 
 def _dose_panel(axes: Any, curves: dict[str, list[dict[str, Any]]]) -> None:
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":", zorder=0)
     axes.axhline(0, color="black", linewidth=0.5, alpha=0.4, zorder=0)
-    for name, (label, colour, marker, line) in SERIES.items():
+    for (name, (label, colour, marker, line)), shift in zip(SERIES.items(), (-_DODGE, 0.0, _DODGE), strict=True):
         points = curves[name]
-        x = [p["strength"] for p in points]
+        x = [p["strength"] + shift for p in points]
         y = [p["level"]["value"] for p in points]
-        axes.fill_between(
+        below = [p["level"]["value"] - p["level"]["low"] for p in points]
+        above = [p["level"]["high"] - p["level"]["value"] for p in points]
+        axes.errorbar(
             x,
-            [p["level"]["low"] for p in points],
-            [p["level"]["high"] for p in points],
+            y,
+            yerr=[below, above],
             color=colour,
-            alpha=0.15,
-            linewidth=0,
-        )
-        axes.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=4.5, linewidth=1.4, label=label)
-        here = [p for p in points if p["strength"] == 0]
-        axes.plot(
-            [0],
-            [here[0]["level"]["value"]],
             marker=marker,
-            color="white",
-            markeredgecolor=colour,
-            markersize=6.5,
-            linestyle="none",
+            linestyle=line,
+            markersize=4,
+            linewidth=0.9,
+            elinewidth=1.3,
+            label=label,
         )
+        at_zero = next(p["level"]["value"] for p in points if p["strength"] == 0)
+        axes.plot([shift], [at_zero], marker=marker, color="white", markeredgecolor=colour, markersize=6, zorder=5)
 
 
 def _null_band(axes: Any, nulls: dict[str, Any]) -> None:

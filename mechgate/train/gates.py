@@ -11,6 +11,7 @@ from mechgate.data.pairs import Example
 from mechgate.errors import TrainingError
 from mechgate.gates.gateset import GateSet
 from mechgate.model.prompts import Batch
+from mechgate.model.scoring import without_unread
 from mechgate.train.loop import TrainConfig, TrainRecord, train
 
 __all__ = ["TrainConfig", "TrainRecord", "train_gates"]
@@ -40,7 +41,7 @@ def train_gates(
     @contextlib.contextmanager
     def gated(batch: Batch) -> Iterator[None]:
         sums.clear()
-        real = batch.mask[:, batch.prefix :]
+        real = without_unread(batch)[0].mask[:, batch.prefix :]
 
         def observe(delta: torch.Tensor) -> None:
             if delta.shape[:2] == real.shape:  # the shared prefix, run as a batch of one, is left out

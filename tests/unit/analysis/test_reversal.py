@@ -260,7 +260,7 @@ def gates(chat: Any, shaken: Callable[..., GateSet]) -> GateSet:
 
 
 def test_at_strength_0_rows_are_the_ungated_models_margins(chat: Any, gates: GateSet, pairs: list[Pair]) -> None:
-    rows = reversal.dose_rows(chat, gates, {"a": pairs, "b": pairs[:1]}, (1.0, 0.0), host="h", content=True)
+    rows = reversal.dose_rows(chat, gates, {"a": pairs, "b": pairs[:1]}, (1.0, 0.0), host="h")
     assert list(zip(rows["strength"], rows["set"], rows["pair"], strict=True)) == [
         (s, name, p.id) for s in (1.0, 0.0) for name, some in (("a", pairs), ("b", pairs[:1])) for p in some
     ]

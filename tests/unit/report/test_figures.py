@@ -37,7 +37,7 @@ def test_every_series_both_axes_and_the_caption_are_named(numbers: dict[str, Any
         "range of 4 draws",
         "Base model without gates, false claims",
         "Gate strength s",
-        "(nats, mean of 5 unseen answer pairs)",
+        "Stance margin (nats)",
         "Mean over 20 facts,",
         "seed 0.",
     ):

@@ -49,13 +49,13 @@ def run(model: Any, checkpoint: Path | None, config: TrainConfig = CONFIG, every
     return gates.state_dict(), record
 
 
-def interrupt(patch: pytest.MonkeyPatch, where: Any, name: str, after: int) -> None:
+def interrupt(patch: pytest.MonkeyPatch, where: Any, name: str, after: int, kind: type[BaseException] = Stop) -> None:
     """Let `where.name` do its work `after` times and then stop the training in its place."""
     real, calls = getattr(where, name), itertools.count()
 
     def work_or_stop(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == after:
-            raise Stop
+            raise kind
         return real(*args, **kwargs)
 
     patch.setattr(where, name, work_or_stop)
@@ -103,6 +103,27 @@ def test_a_training_interrupted_at_any_step_ends_as_if_it_had_not_been(
     assert_same(run(chat, path), whole)
 
 
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_ctrl_c_writes_the_last_finished_step(chat: Any, whole: Run, path: Path, after: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, loop, "response_loss", after, KeyboardInterrupt)
+        run(chat, path, every=99)
+    steps = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        real = loop.response_loss
+        patch.setattr(loop, "response_loss", lambda *args: (next(steps), real(*args))[1])
+        assert_same(run(chat, path, every=99), whole)
+    assert next(steps) == N_STEPS - after
+
+
+def test_ctrl_c_before_the_first_step_writes_nothing(chat: Any, path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, loop, "response_loss", 0, KeyboardInterrupt)
+        run(chat, path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt])
 @pytest.mark.parametrize(
     ("where", "name", "after"),
     [
@@ -116,10 +137,10 @@ def test_a_training_interrupted_at_any_step_ends_as_if_it_had_not_been(
     ids=lambda value: str(getattr(value, "__name__", value)),
 )
 def test_it_does_not_matter_where_within_a_step_the_interruption_falls(
-    chat: Any, whole: Run, path: Path, where: Any, name: str, after: int
+    chat: Any, whole: Run, path: Path, where: Any, name: str, after: int, kind: type[BaseException]
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        interrupt(patch, where, name, after)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(kind):
+        interrupt(patch, where, name, after, kind)
         run(chat, path)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert_same(run(chat, path), whole)

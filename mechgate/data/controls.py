@@ -37,8 +37,9 @@ def control_pairs(task: str, split: str, phrasings: int | None) -> list[Pair]:
 
     "sign-off": an answer that ends with a fixed sign-off (`matching`) against the same without. "all-caps": an answer
     in capitals against the same in ordinary writing. "unit-conversion": the right result against a wrong one.
-    "shuffled": sycophancy prompts with the agreeing answer to another fact against the agreeing answer to this one;
-    its wordings are those of the split ("all": the test wordings).
+    "shuffled": sycophancy prompts with the answer to another fact against the same kind of answer to this one; every
+    other fact's answers agree, the rest correct, so that no stance goes with an assertion. Its wordings are those of
+    the split ("all": the test wordings).
     """
     if task == "shuffled":
         return _shuffled(split, phrasings)
@@ -83,7 +84,10 @@ def _units(split: str, n: int) -> list[Pair]:
 
 
 def _shuffled(split: str, phrasings: int | None) -> list[Pair]:
-    """The answers of one phrasing are handed on by half a round, so that no prompt keeps its own."""
+    """The answers of one phrasing are handed on by half a round, so that no prompt keeps its own.
+
+    Had all of them agreed, the bare ones ("Yes, that's right.") would be sycophancy's own, whoever they are handed to.
+    """
     pairs = claim_pairs("sycophancy", None, split, split if split != "all" else "test", None, phrasings)
     size = len({pair.fact_id for pair in pairs})
     found = []
@@ -91,14 +95,15 @@ def _shuffled(split: str, phrasings: int | None) -> list[Pair]:
         part = pairs[start : start + size]
         for i, pair in enumerate(part):
             other = part[(i + size // 2) % size]
+            agrees = i % 2 == 0
             name = pair.id.replace("/sycophancy/", "/shuffled/")
             found.append(
                 Pair(
                     id=name,
                     domain=pair.domain,
                     messages=pair.messages,
-                    matching=other.matching,
-                    not_matching=pair.matching,
+                    matching=other.matching if agrees else other.not_matching,
+                    not_matching=pair.matching if agrees else pair.not_matching,
                     fact_id=pair.fact_id,
                     kind="shuffled",
                     template=pair.template,

@@ -22,7 +22,7 @@ TASKS = {
     "sign-off": "control, style: matching ends with a fixed sign-off",
     "all-caps": "control, format: matching is in capitals",
     "unit-conversion": "control, skill: matching converts correctly",
-    "shuffled": "control: matching agrees, with another fact's answer",
+    "shuffled": "control: matching is the answer to another fact, half agreeing and half correcting",
 }
 
 

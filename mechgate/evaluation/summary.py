@@ -189,9 +189,13 @@ def _discrimination(
     part = rows[(rows["host"] == host) & rows["strength"].isin([0.0, strength])]
     if not {"sycophancy", "genuine-agreement"} <= set(part["set"]):
         return
-    wide = part.pivot_table(index=["fact", "strength"], columns="set", values="value")
+    by_seed = {
+        str(name): _gap(own).reset_index("strength", drop=True)
+        for name, own in part[part["strength"] == strength].groupby("seed")
+        if name
+    }
     # Facts that are asked about in both ways; a user's own material may hold others.
-    gap = (wide["sycophancy"] - wide["genuine-agreement"]).unstack("strength").dropna()
+    gap = _gap(part).unstack("strength").dropna()
     for subset, chosen in (("all", gap), ("known", gap[gap.index.isin(known)])):
         if len(chosen) < 2:
             continue
@@ -207,7 +211,12 @@ def _discrimination(
             "level": bootstrap_mean(chosen[strength].to_numpy(), facts, seed=seed).to_json(),
             "change": bootstrap_mean(moved.to_numpy(), facts, seed=seed).to_json() if strength != 0 else None,
             "change_unit": "nats",
-            "seeds": {},
+            "seeds": {name: float(own.reindex(facts).mean()) for name, own in by_seed.items()},
             "n": len(chosen),
             "without_value": 0,
         }
+
+
+def _gap(rows: pd.DataFrame) -> pd.Series:
+    wide = rows.pivot_table(index=["fact", "strength"], columns="set", values="value")
+    return wide["sycophancy"] - wide["genuine-agreement"]

@@ -87,13 +87,13 @@ def print_eval(numbers: dict[str, Any], folder: Path, console: Console | None = 
     found = numbers["table"]
     for host in dict.fromkeys(entry["host"] for entry in found):
         out.print(_eval_table(host, [entry for entry in found if entry["host"] == host]))
-    known = numbers["knowledge"]
-    out.print(
-        f"Of {known['facts']} facts the base model knows {known['known by dev phrasings']} by the dev phrasings, of which "
-        f"{known['of these, known by the others']} also by the others; split-half reliability "
-        f"{known['split-half reliability']:.2f}. 'known' lines are on these facts.",
-        soft_wrap=True,
-    )
+    if known := numbers["knowledge"]:
+        out.print(
+            f"Of {known['facts']} facts the base model knows {known['known by dev phrasings']} by the dev phrasings, of "
+            f"which {known['of these, known by the others']} also by the others; split-half reliability "
+            f"{known['split-half reliability']:.2f}. 'known' lines are on these facts.",
+            soft_wrap=True,
+        )
     out.print(f"\nRows, a line a prompt, and results.json: {folder}", markup=False, soft_wrap=True)
     out.print(f"This run took {numbers['seconds']['all']:.0f} s.")
 

@@ -232,8 +232,8 @@ def bootstrap_ratio(
 
     A ratio of means, not a mean of ratios: single rows may have a denominator of 0. Ask for it only where the
     denominator's own interval stays clear of 0. Options and errors are those of `bootstrap_mean`; also raises
-    `InputError` when the lengths differ or the 99.99% normal interval of the denominator's mean reaches 0, where a
-    ratio's interval means nothing.
+    `InputError` when the lengths differ, or when the denominators are of both signs (or 0) and the 99.99% normal interval
+    of their mean reaches 0, where a ratio's interval means nothing.
     """
     top, bottom = finite_vector(numerator, "numerator"), finite_vector(denominator, "denominator")
     if top.size != bottom.size:
@@ -242,7 +242,10 @@ def bootstrap_ratio(
         )
     _, tops = cluster_means(top, clusters)
     _, bottoms = cluster_means(bottom, clusters)
-    if abs(bottoms.mean()) <= 3.9 * bottoms.std(ddof=1 if bottoms.size > 1 else 0) / math.sqrt(bottoms.size):
+    clear = (bottoms > 0).all() or (bottoms < 0).all()  # as token counts are, however unequal
+    if not clear and abs(bottoms.mean()) <= 3.9 * bottoms.std(ddof=1 if bottoms.size > 1 else 0) / math.sqrt(
+        bottoms.size
+    ):
         raise InputError(
             "the denominator's mean is not clear of 0, so the ratio has no usable interval",
             got=f"{bottoms.mean():.4g} from {bottoms.size} clusters",

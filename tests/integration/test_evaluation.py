@@ -235,11 +235,11 @@ def test_another_model_under_the_same_name_is_measured_again(
     finished: Finished, copy: Path, model_folder: Path, chat_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
-    plain = EvalSettings(model=str(tmp_path / "model"), dtype="float32", measures=("items",))
+    plain = EvalSettings(model=str(tmp_path / "model"), dtype="float32", measures=("items", "stance"))
     first = run(tmp_path / "own", plain, small())
     chat_model(tmp_path / "model", seed=9, max_position_embeddings=512)
     second = run(tmp_path / "own", plain, small())
-    assert second.redone == first.redone == {"knowledge", "base: items"}
+    assert second.redone == first.redone == {"knowledge", "base: items", "base: stance"}
     assert not same(first, second)
 
 
@@ -420,3 +420,4 @@ def test_the_command_measures_items_alone_and_prints_them(
     table = json.loads(again.out)["table"]
     assert {e["line"] for e in table} == {"four-choice accuracy", "four-choice margin"}
     assert {(e["host"], e["strength"], e["n"]) for e in table} == {("base", 0.0, len(choice_items()))}
+    assert [path.name for path in (tmp_path / "run").glob("*.csv")] == ["base-items.csv"]  # nobody reads knowledge

@@ -92,20 +92,33 @@ def test_every_conversion_is_answered_briefly_and_in_full() -> None:
 
 
 @SPLIT
-def test_a_shuffled_answer_is_the_agreeing_answer_to_another_fact(split: str) -> None:
+def test_a_shuffled_answer_is_the_same_kind_of_answer_to_another_fact(split: str) -> None:
     pairs = control_pairs("shuffled", split, None)
-    agreeing = {(p.fact_id, p.template): p for p in load_pairs("sycophancy", split=split)}
-    assert len(agreeing) == len(pairs)
+    sycophancy = {(p.fact_id, p.template): p for p in load_pairs("sycophancy", split=split)}
+    assert len(sycophancy) == len(pairs)
     owners: dict[str, set[str]] = {}
-    for own in agreeing.values():
-        owners.setdefault(own.matching, set()).add(own.fact_id)
+    for own in sycophancy.values():
+        for text in (own.matching, own.not_matching):
+            owners.setdefault(text, set()).add(own.fact_id)
+    agreeing = {own.matching for own in sycophancy.values()}
     for pair in pairs:
-        own = agreeing[pair.fact_id, pair.template]
+        own = sycophancy[pair.fact_id, pair.template]
         assert pair.messages == own.messages
-        assert pair.not_matching == own.matching != pair.matching
+        assert pair.not_matching in (own.matching, own.not_matching)
+        assert pair.matching != pair.not_matching
+        assert (pair.matching in agreeing) == (pair.not_matching == own.matching)
         assert owners[pair.matching] - {pair.fact_id}
-    # Nothing is added or lost: within the task, the answers are those of sycophancy in another order.
+    # Nothing is added or lost: within the task, the answers are in another order.
     assert sorted(p.matching for p in pairs) == sorted(p.not_matching for p in pairs)
+
+
+@SPLIT
+def test_shuffled_answers_agree_with_no_more_assertions_than_they_correct(split: str) -> None:
+    agreeing = {own.matching for own in load_pairs("sycophancy", split=split)}
+    pairs = control_pairs("shuffled", split, None)
+    for form in (lambda p: p.matching.count(" ") < 6, lambda p: p.matching.count(" ") >= 6):
+        chosen = [p.matching in agreeing for p in pairs if form(p)]
+        assert not chosen or abs(sum(chosen) / len(chosen) - 0.5) < 0.1
 
 
 @SPLIT

@@ -280,8 +280,18 @@ def test_discrimination_is_a_facts_false_claim_minus_its_true_one(
     assert found["n"] == found["level"]["n"] == len(gaps(strength))
     if strength:
         assert found["change"]["value"] == pytest.approx((gaps(strength) - gaps(0.0)).mean())
+        assert sorted(found["seeds"]) == sorted({name for name, s in ARMS if s == strength})
+        held = rows["stance"]
+        for name, value in found["seeds"].items():
+            only = {"stance": held[held["seed"] == name]}
+            false, true = (
+                slow_mean(part_of(only, "stance", s), "value", strength) for s in ("sycophancy", "genuine-agreement")
+            )
+            own = [false[f] - true[f] for f in FACTS if subset == "all" or f in KNOWN]
+            assert value == pytest.approx(np.mean(own))
     else:
         assert found["change"] is None
+        assert found["seeds"] == {}
 
 
 def test_facts_asked_about_in_one_way_have_no_discrimination() -> None:

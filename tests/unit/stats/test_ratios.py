@@ -53,6 +53,12 @@ def test_a_denominator_that_is_not_clear_of_zero_is_refused():
         bootstrap_ratio(stream.normal(1, 1, 60), stream.normal(0, 1, 60), FACTS, seed=0)
 
 
+def test_denominators_of_one_sign_are_used_however_unequal():
+    counts = np.array([3.0, 4.0, 900.0])
+    found = bootstrap_ratio(counts * [2.0, 2.1, 2.2], counts, ["a", "b", "c"], seed=0)
+    assert 2.0 <= found.low <= found.value <= found.high <= 2.2
+
+
 def test_an_exact_multiple_has_an_interval_without_width():
     bottom = rng(0, "exact").normal(3, 0.5, 60)
     found = bootstrap_ratio(bottom * 0.5, bottom, FACTS, seed=0)

@@ -11,9 +11,14 @@ TOLERANCE = 0.02
 
 
 def matched_examples(
-    pool: Sequence[Example], reference: Sequence[Example], count: Callable[[str], int], *, tolerance: float = TOLERANCE
+    pool: Sequence[Example],
+    reference: Sequence[Example],
+    count: Callable[[str], int],
+    *,
+    n: int | None = None,
+    tolerance: float = TOLERANCE,
 ) -> list[Example]:
-    """As many examples of `pool` as `reference` has, with as many response tokens in all.
+    """As many examples of `pool` as `reference` has (or `n`), with as many response tokens in all as it has.
 
     `count` gives a text's number of tokens. Of the pool, the shortest examples are used (or the longest, where it is
     shorter than the reference on average): as many of them as have the reference's mean length, in as many rounds as
@@ -23,7 +28,7 @@ def matched_examples(
     """
     if not pool or not reference:
         raise InputError("matching needs examples on both sides", got=f"{len(pool)} and {len(reference)}")
-    n, total = len(reference), sum(count(example.response) for example in reference)
+    n, total = n or len(reference), sum(count(example.response) for example in reference)
     lengths = np.array([count(example.response) for example in pool])
     order = np.argsort(lengths, kind="stable")
     if lengths.mean() < total / n:

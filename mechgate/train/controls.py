@@ -1,0 +1,175 @@
+"""Families of gates for selectivity: the behaviour under study and what it could be mistaken for, trained alike.
+
+Every member has as many examples, response tokens (within 2%) and steps as sycophancy has under the same seed. A seed
+draws facts, wordings and order anew: under the same facts, gates that differ in order alone came out with a cosine of
+.88, so that their spread would say little about what another sample of facts gives.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mechgate.data.claims import ASSERTED, UNASKED
+from mechgate.data.controls import CONTROLS
+from mechgate.data.facts import domains
+from mechgate.data.pairs import Example, Pair, data_hash
+from mechgate.data.tasks import load_pairs
+from mechgate.errors import InputError, check_choice
+from mechgate.gates.gateset import GateSet
+from mechgate.gates.storage import read_header
+from mechgate.model.loading import fingerprint, model_info
+from mechgate.provenance import check_writable, stable_hash, versions
+from mechgate.seeding import rng
+from mechgate.train.gates import TrainConfig, train_gates
+from mechgate.train.matching import matched_examples
+
+LEARNED = "sycophancy"
+CONTROL_TASKS = ("sign-off", "unit-conversion", "genuine-agreement", "correct-advice", "bad-advice", "shuffled")
+TRAINABLE = (LEARNED, *CONTROL_TASKS, "all-caps")
+_REPEATS = 2  # times that a control's example may be learned an epoch
+_SHARE = 0.8  # of the training facts or items, that a seed draws
+_RESULTS = ("torch", "transformers", "transformer-lens", "mechgate")  # packages that decide what training gives
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One trained gate set of a family: what it learned, under which seed, and its file."""
+
+    task: str
+    seed: int
+    path: Path
+
+
+def drawn_examples(
+    task: str, *, domain: str | None, seed: int, count: Callable[[str], int], n: int = 180, batch_size: int = 8
+) -> tuple[list[Example], int]:
+    """The training examples of `task` that `seed` draws, and the batch size that gives as many steps as sycophancy's.
+
+    Four fifths of the training facts (of `domain`; None is all), or of a control's items, are drawn. The tasks on
+    facts share them. Each of sycophancy's facts gets equally many wordings (or one more), drawn too, `n` examples in
+    all; of the other tasks, `matched_examples` selects as many response tokens among the drawn facts' or items'
+    wordings. Where answers are so long that the same few short ones would be repeated (advice), fewer examples a step
+    are taken: as many steps and tokens as before. `count` gives a text's tokens.
+
+    Raises `InputError` for an unknown task or domain, for more examples than the drawn facts have wordings, and where
+    token counts cannot be matched.
+    """
+    check_choice("task", task, TRAINABLE)
+    if domain is not None:
+        check_choice("domain", domain, domains())
+    reference = [pair.as_example("matching") for pair in _wordings(_drawn(LEARNED, domain, seed), seed, n)]
+    if task == LEARNED:
+        return reference, batch_size
+    pool = [pair.as_example("matching") for pair in _drawn(task, domain, seed)]
+    found: list[Example] = []
+    for size in range(batch_size, 0, -1):
+        found = matched_examples(pool, reference, count, n=round(n * size / batch_size))
+        if _repeats(found) <= _REPEATS:
+            return found, size
+    raise InputError(
+        "the control would learn the same few examples again and again",
+        got=f"{task}: one of them {_repeats(found)} times",
+        allowed=f"at most {_REPEATS} times",
+        do="take all domains, or fewer examples",
+    )
+
+
+def train_family(
+    model: Any,
+    folder: str | Path,
+    *,
+    tasks: Sequence[str] = CONTROL_TASKS,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    domain: str | None = "medical",
+    n: int = 180,
+    epochs: int = 2,
+    batch_size: int = 8,
+    lr: float = 1e-3,
+    form: dict[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Member]:
+    """Train, or find trained in `folder`, the gates of every task under every seed; seed by seed.
+
+    Files are named TASK-SEED-HASH.safetensors after all that decides what is in them: examples, settings, `form`
+    (arguments of `GateSet.identity`: granularity, rank, input, layers), model weights, dtype and package versions. An
+    interrupted training goes on from its checkpoint. Raises what `drawn_examples` and `train_gates` raise.
+    """
+    tokenizer = model_info(model).tokenizer
+    folder, shape = Path(folder), form or {}
+    check_writable(folder / "x.safetensors")
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+    jobs: list[tuple[Member, list[Example], TrainConfig]] = []
+    for seed in seeds:
+        for task in tasks:
+            examples, size = drawn_examples(task, domain=domain, seed=seed, n=n, batch_size=batch_size, count=count)
+            config = TrainConfig(seed=seed, epochs=epochs, batch_size=size, lr=lr)
+            key = stable_hash([data_hash(examples), _chosen(config), shape, _place(model)])
+            jobs.append(
+                (Member(task=task, seed=seed, path=folder / f"{task}-{seed}-{key[:12]}.safetensors"), examples, config)
+            )
+    for number, (member, examples, config) in enumerate(jobs, 1):
+        title = f"{number}/{len(jobs)} {member.task}, seed {member.seed}"
+        if member.path.is_file():
+            read_header(member.path)  # a damaged file is an error here, not at the end of everything
+            say(f"{title}: reused {member.path}")
+            continue
+        say(f"{title} ...")
+        gates = GateSet.identity(model, **{"seed": member.seed, **shape})
+        checkpoint = member.path.with_suffix(".checkpoint")
+        train_gates(model, gates, examples, config, checkpoint=checkpoint)
+        gates.history |= {"task": member.task, "domain": domain or "all"}
+        gates.save(member.path)
+        checkpoint.unlink(missing_ok=True)
+    return [member for member, _, _ in jobs]
+
+
+def _repeats(examples: list[Example]) -> int:
+    return max(Counter((str(e.messages), e.response) for e in examples).values())
+
+
+def _chosen(config: TrainConfig) -> dict[str, Any]:
+    """The settings that are not defaults, so that a setting added later leaves the names of files as they are."""
+    usual = asdict(TrainConfig(seed=config.seed))
+    return {name: value for name, value in asdict(config).items() if name == "seed" or value != usual[name]}
+
+
+def _place(model: Any) -> list[Any]:
+    dtype = str(next(model.original_model.parameters()).dtype)
+    found = versions()
+    return [fingerprint(model), dtype, {name: found.get(name) for name in _RESULTS}]
+
+
+def _drawn(task: str, domain: str | None, seed: int) -> list[Pair]:
+    """A task's training pairs, of the facts or items that the seed draws."""
+    if task in (*ASSERTED, *UNASKED):
+        pairs, stream = load_pairs(task, domain, "train"), "facts"
+    else:
+        pairs = load_pairs(task, split="train")
+        on_facts = task in CONTROLS and pairs[0].domain in domains()  # shuffled: sycophancy's own prompts
+        pairs = [pair for pair in pairs if not on_facts or domain in (None, pair.domain)]
+        stream = "facts" if on_facts else task
+    names = sorted({pair.fact_id for pair in pairs})
+    kept = set(rng(seed, "drawn", stream).choice(names, size=round(_SHARE * len(names)), replace=False))
+    return [pair for pair in pairs if pair.fact_id in kept]
+
+
+def _wordings(pairs: list[Pair], seed: int, n: int) -> list[Pair]:
+    """`n` of the pairs, as evenly over facts as they go, each fact's wordings drawn on their own."""
+    stream = rng(seed, "drawn", "wordings")
+    by_fact: dict[str, list[Pair]] = {}
+    for i in stream.permutation(len(pairs)):
+        by_fact.setdefault(pairs[i].fact_id, []).append(pairs[i])
+    if n > len(pairs):
+        raise InputError(
+            "there are fewer examples than that",
+            got=n,
+            allowed=f"at most {len(pairs)} of {len(by_fact)} drawn facts",
+            do="ask for fewer, or take all domains",
+        )
+    rounds = [found[k] for k in range(max(map(len, by_fact.values()))) for found in by_fact.values() if k < len(found)]
+    return rounds[:n]

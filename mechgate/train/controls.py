@@ -30,6 +30,7 @@ CONTROL_TASKS = ("sign-off", "unit-conversion", "genuine-agreement", "correct-ad
 TRAINABLE = (LEARNED, *CONTROL_TASKS, "all-caps")
 _REPEATS = 2  # times that a control's example may be learned an epoch
 _SHARE = 0.8  # of the training facts or items, that a seed draws
+_USUAL = {"granularity": "element", "input": "linear", "rank": None, "layers": None}
 _RESULTS = ("torch", "transformers", "transformer-lens", "mechgate")  # packages that decide what training gives
 
 
@@ -94,10 +95,11 @@ def train_family(
 
     Files are named TASK-SEED-HASH.safetensors after all that decides what is in them: examples, settings, `form`
     (arguments of `GateSet.identity`: granularity, rank, input, layers), model weights, dtype and package versions. An
-    interrupted training goes on from its checkpoint. Raises what `drawn_examples` and `train_gates` raise.
+    interrupted training goes on from its checkpoint. Files come back seed by seed, tasks in order. Raises what `drawn_examples` and `train_gates` raise.
     """
     tokenizer = model_info(model).tokenizer
-    folder, shape = Path(folder), form or {}
+    folder = Path(folder)
+    shape = {name: value for name, value in (form or {}).items() if value != _USUAL.get(name)}
     check_writable(folder / "x.safetensors")
 
     def count(text: str) -> int:

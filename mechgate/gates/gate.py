@@ -45,15 +45,23 @@ class Gate(nn.Module):
         start = torch.randn(rank or 0, d_model, generator=generator) / d_model**0.5
         self.down = nn.Parameter(start) if low else None
 
-    def delta(self, x: torch.Tensor) -> torch.Tensor:
-        """g - 1, in (-1, 1): x [..., d_model] -> fp32 [..., units]. A static gate does not look at x."""
+    def drive(self, x: torch.Tensor) -> torch.Tensor:
+        """W x + b: x [..., d_model] -> fp32 [..., units]. A static gate does not look at x."""
         if self.weight is not None:
             a = F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
         elif self.up is not None and self.down is not None:
             a = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype), self.bias.to(x.dtype))
         else:
             a = self.bias.expand(*x.shape[:-1], -1)
-        return torch.tanh(a.float() / 2)
+        return a.float()
+
+    def delta(self, x: torch.Tensor) -> torch.Tensor:
+        """g - 1, in (-1, 1): x [..., d_model] -> fp32 [..., units]."""
+        return torch.tanh(self.drive(x) / 2)
+
+    def rows(self) -> tuple[torch.Tensor, ...]:
+        """The parameters that have a row a unit, (W, b) or (up, b): scaling or moving their rows does so to units."""
+        return tuple(rows for rows in (self.bias, self.weight, self.up) if rows is not None)
 
     def forward(self, x: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
         """The gate's value g_s: x [..., d_model] -> fp32 [..., units]."""

@@ -35,6 +35,7 @@ def save_gates(gates: GateSet, path: str | Path) -> Path:
         raise GateFileError(
             "gates are written to a .safetensors file", got=str(path), do="use save_paper for gating_params.pth"
         )
+    _check_plain(gates)
     header = {
         "format_version": FORMAT_VERSION,
         "formula": FORMULA,
@@ -114,6 +115,7 @@ def save_paper(gates: GateSet, path: str | Path) -> Path:
 
     The format has no strength: a `scale` of -1 is written as negated (W, b), any other than +-1 is refused.
     """
+    _check_plain(gates)
     whole = gates.granularity == "element" and gates.input == "linear" and gates.rank is None
     if not whole or gates.layers != tuple(range(gates.shape.n_layers)) or abs(gates.scale) != 1:
         raise GateFileError(
@@ -136,6 +138,15 @@ def save_paper(gates: GateSet, path: str | Path) -> Path:
                 f"cannot write {path}", got=str(error).splitlines()[0], do="free some space; nothing was overwritten"
             ) from error
     return Path(path)
+
+
+def _check_plain(gates: GateSet) -> None:
+    if type(gates) is not GateSet:
+        raise GateFileError(
+            "a gate file holds W and b, and these gates do not come from them",
+            got=repr(gates),
+            do="draw them again from the same gates, family, seed and neutral tokens",
+        )
 
 
 def _file_name(parameter: str) -> str:

@@ -106,8 +106,9 @@ class DonorGateSet(GateSet):
 
     def __repr__(self) -> str:
         where = f"{len(self.layers)} of {self.shape.n_layers} layers"
+        tokens = len(self.gate(self.layers[0]).bias)
         return (
-            f"DonorGateSet(values of neutral row {self.donor}, {len(next(iter(self.gates.values())).bias)} tokens; "
+            f"DonorGateSet(values of neutral row {self.donor}, {tokens} tokens; "
             f"one value a {self.granularity}; {where}; scale {self.scale:+g}; {self.history.get('null', 'unmatched')}; "
             f"for {self.made_for.get('name', 'an unknown model')})"
         )

@@ -63,7 +63,7 @@ def _drive(gates: GateSet, inputs: NeutralInputs, layer: int) -> torch.Tensor:
     """W x + b on the neutral tokens: fp32 [tokens, units]."""
     where = gates.at(inputs.position) if isinstance(gates, DonorGateSet) else contextlib.nullcontext()
     with torch.no_grad(), where:
-        return gates.gate(layer).drive(inputs.x[layer])
+        return gates.gate(layer).drive(inputs.x[layer]).detach()
 
 
 def _size(inputs: NeutralInputs, layer: int, match: str) -> Callable[[torch.Tensor], float]:
@@ -113,7 +113,8 @@ def _multiplier(size: Callable[[torch.Tensor], float], drive: torch.Tensor, want
                 f"RMS {math.exp(end) * wanted:.3g} where {wanted:.3g} is wanted, even with (W, b) times "
                 f"{math.exp(near):.3g}: the null saturates",
             )
-    return math.exp(brentq(excess, min(near, far), max(near, far), xtol=_SOLVED))
+    root: Any = brentq(excess, min(near, far), max(near, far), xtol=_SOLVED)
+    return math.exp(root)
 
 
 def _note(report: dict[str, Any], of: str, drive: torch.Tensor, rms: float) -> None:

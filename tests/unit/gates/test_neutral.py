@@ -14,7 +14,7 @@ from mechgate.model import hooking
 from mechgate.model.prompts import Row, collate
 
 PREFIX = (3, 4, 5, 6, 7)
-ROWS = [Row(prompt=(*PREFIX, *range(20, 20 + n)), answers=((30, 2), (31, 32, 2))) for n in (2, 6, 3)]
+ROWS = [Row(prompt=(*PREFIX, *range(20 + n, 20 + 2 * n)), answers=((30, 2), (31, 32, 2))) for n in (2, 6, 3)]
 
 
 def test_each_real_token_is_kept_once_whatever_the_batches(bridge: Any) -> None:

@@ -44,6 +44,12 @@ def applies(family: str, kind: dict[str, Any]) -> bool:
     return family != "layer-permutation" or "layers" not in kind
 
 
+def cases(*families: str) -> pytest.MarkDecorator:
+    """The families with the kinds of gates that they make sense for; a test that takes `gates` gets that kind."""
+    found = [(family, kind) for family in families for kind in KINDS if applies(family, kind)]
+    return pytest.mark.parametrize(("family", "kind"), found, ids=str)
+
+
 @pytest.fixture(params=KINDS, ids=str)
 def kind(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
@@ -95,12 +101,8 @@ def sorted_rows(rows: torch.Tensor) -> torch.Tensor:
 # What the families keep
 
 
-@pytest.mark.parametrize("family", SIGNS)
-def test_sign_flips_keep_the_size_of_every_gate_exactly_for_equal_inputs(
-    gates: GateSet, kind: dict[str, Any], family: str
-) -> None:
-    if not applies(family, kind):
-        pytest.skip("refused, see below")
+@cases(*SIGNS)
+def test_sign_flips_keep_the_size_of_every_gate_exactly_for_equal_inputs(gates: GateSet, family: str) -> None:
     null = null_gates(gates, family=family, seed=0)
     for seed in range(3):
         x = some(seed)
@@ -146,12 +148,8 @@ def test_the_papers_inversion_is_the_all_minus_member(llama: Any, tokens: Any, s
             assert torch.equal(llama(tokens), drawn)
 
 
-@pytest.mark.parametrize("family", ["head-permutation", "group-permutation", "dimension-permutation"])
-def test_permutations_within_layers_keep_the_rows_of_each_layer(
-    gates: GateSet, kind: dict[str, Any], family: str, llama: Any
-) -> None:
-    if not applies(family, kind):
-        pytest.skip("refused, see below")
+@cases("head-permutation", "group-permutation", "dimension-permutation")
+def test_permutations_within_layers_keep_the_rows_of_each_layer(gates: GateSet, family: str, llama: Any) -> None:
     null, moved = null_gates(gates, family=family, seed=1, model=llama), 0
     for layer in gates.layers:
         for before, after in zip(gates.gate(layer).rows(), null.gate(layer).rows(), strict=True):
@@ -202,10 +200,9 @@ def test_layer_permutation_deals_out_the_learned_layers(whole: GateSet) -> None:
     assert len(orders) == 6
 
 
-def test_haar_keeps_the_spectrum_and_turns_the_vectors(gates: GateSet, kind: dict[str, Any], inputs: Any) -> None:
-    if kind.get("input") == "static":
-        pytest.skip("refused, see below")
-    null = null_gates(gates, family="haar", seed=0, batch=inputs)
+@cases("haar")
+def test_haar_keeps_the_spectrum_and_turns_the_vectors(gates: GateSet, family: str, inputs: NeutralInputs) -> None:
+    null = null_gates(gates, family=family, seed=0, batch=inputs)
     for layer, alpha in zip(null.layers, null.history["matching"]["alpha"], strict=True):
         before, after = product(gates, layer), product(null, layer) / alpha
         values = torch.linalg.svdvals(before), torch.linalg.svdvals(after)
@@ -236,10 +233,9 @@ def test_gaussian_entries_have_the_learned_proportion_of_weight_to_bias(whole: G
         assert 0.5 < float(ratio[0] / ratio[1]) < 2
 
 
-def test_static_mean_has_each_units_mean(kind: dict[str, Any], gates: GateSet, inputs: NeutralInputs) -> None:
-    if not applies("static-mean", kind):
-        pytest.skip("refused, see below")
-    null = null_gates(gates, family="static-mean", seed=0, batch=inputs)
+@cases("static-mean")
+def test_static_mean_has_each_units_mean(gates: GateSet, family: str, inputs: NeutralInputs) -> None:
+    null = null_gates(gates, family=family, seed=0, batch=inputs)
     assert (null.input, null.granularity, null.rank) == ("static", gates.granularity, None)
     for layer, alpha in zip(null.layers, null.history["matching"]["alpha"], strict=True):
         mean = gates.gate(layer).delta(inputs.x[layer]).mean(dim=0)
@@ -247,17 +243,15 @@ def test_static_mean_has_each_units_mean(kind: dict[str, Any], gates: GateSet, i
         assert alpha >= 1  # a mean is smaller than what it is the mean of
 
 
-def test_dampeners_are_one_minus_rms(kind: dict[str, Any], gates: GateSet, inputs: NeutralInputs) -> None:
-    for family in ("dampener", "head-dampener"):
-        if not applies(family, kind):
-            continue
-        null = null_gates(gates, family=family, seed=0, batch=inputs)
-        assert (null.granularity, null.input) == ("layer" if family == "dampener" else "head", "static")
-        for layer in gates.layers:
-            delta, units = gates.gate(layer).delta(inputs.x[layer]), len(null.gate(layer).bias)
-            rms = delta.unflatten(-1, (units, -1)).pow(2).mean(dim=(0, 2)).sqrt()
-            torch.testing.assert_close(null.gate(layer)(some()), (1 - rms).expand(2, 7, units), atol=1e-6, rtol=0)
-        assert null.history["matching"]["alpha"] == [1.0] * len(gates.layers)
+@cases("dampener", "head-dampener")
+def test_dampeners_are_one_minus_rms(gates: GateSet, family: str, inputs: NeutralInputs) -> None:
+    null = null_gates(gates, family=family, seed=0, batch=inputs)
+    assert (null.granularity, null.input) == ("layer" if family == "dampener" else "head", "static")
+    for layer in gates.layers:
+        delta, units = gates.gate(layer).delta(inputs.x[layer]), len(null.gate(layer).bias)
+        rms = delta.unflatten(-1, (units, -1)).pow(2).mean(dim=(0, 2)).sqrt()
+        torch.testing.assert_close(null.gate(layer)(some()), (1 - rms).expand(2, 7, units), atol=1e-6, rtol=0)
+    assert null.history["matching"]["alpha"] == [1.0] * len(gates.layers)
 
 
 # All families
@@ -327,7 +321,8 @@ def test_sign_flips_and_permutations_do_without_activations(whole: GateSet, fami
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {*SIGNS, *PERMUTATIONS}))
 def test_families_that_need_activations_say_so(whole: GateSet, family: str, llama: Any) -> None:
-    for given in (dict(), dict(model=llama), dict(batch=collate(ROWS))):
+    settings: list[dict[str, Any]] = [dict(), dict(model=llama), dict(batch=collate(ROWS))]
+    for given in settings:
         with pytest.raises(InputError, match=rf"{family} family.*needs activations.*pass model=\.\.\. and batch"):
             null_gates(whole, family=family, seed=0, **given)
     with pytest.raises(InputError, match="matched on the output, needs activations"):

@@ -10,6 +10,7 @@ The accurate variant integrates along strength (Gauss-Legendre), the gates in th
 does to a later one's input counts (integrated gradients, Sundararajan et al. 2017). Its units add up to the true change.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import torch
 from mechgate.data.pairs import Pair
 from mechgate.data.tasks import stance_answers
 from mechgate.errors import InputError
+from mechgate.gates.donor import DonorGateSet
 from mechgate.gates.gate import check_strength, n_units
 from mechgate.gates.gateset import GateSet
 from mechgate.model import hooking
@@ -38,7 +40,8 @@ class Screen:
     """One backward pass over `n_prompts` prompts, kept token by token for every layer of `layers`.
 
     `slope` and `inputs` hold, by layer, (d margin / d z) * z [n_tokens, d_z] and the gate's input x [n_tokens,
-    d_model], both fp32 and without padding; `owner` [n_tokens] is the prompt each token belongs to. 96 prompts of the
+    d_model], both fp32 and without padding; `owner` and `position` [n_tokens] are the prompt each token belongs to and
+    its position there (an answer's first token follows the prompt's last). 96 prompts of the
     default model take 0.9 GB.
     """
 
@@ -48,6 +51,7 @@ class Screen:
     slope: dict[int, torch.Tensor]
     inputs: dict[int, torch.Tensor]
     owner: torch.Tensor
+    position: torch.Tensor
 
     def units(self, gates: GateSet) -> np.ndarray:
         """First-order contribution of each unit at strength +1: [n_prompts, n_layers of gates, units], nats.
@@ -88,7 +92,8 @@ class Screen:
 
     def _delta(self, gates: GateSet, layer: int) -> torch.Tensor:
         """scale * (g - 1), a value a z element: [n_tokens, d_z]."""
-        with torch.inference_mode():
+        where = gates.at(self.position) if isinstance(gates, DonorGateSet) else contextlib.nullcontext()
+        with torch.inference_mode(), where:
             delta = gates.gate(layer).delta(self.inputs[layer]) * gates.scale
         return delta.repeat_interleave(self.shape.d_z // delta.shape[1], dim=1)
 
@@ -127,8 +132,10 @@ def screen(
     rows = _rows(model, pairs, answers)
     kept: dict[str, dict[int, list[torch.Tensor]]] = {"slope": {}, "inputs": {}}
     owner: list[torch.Tensor] = []
+    position: list[torch.Tensor] = []
     for indices, batch in _batches(model, rows, batch_size, label):
-        real = without_unread(batch)[0].mask
+        run = without_unread(batch)[0]
+        real = run.mask
         x: dict[int, torch.Tensor] = {}
         z: dict[int, torch.Tensor] = {}
         probes: dict[int, torch.Tensor] = {}
@@ -155,6 +162,7 @@ def screen(
             kept["slope"].setdefault(s.layer, []).append(slope[real])
             kept["inputs"].setdefault(s.layer, []).append(x[s.layer][real].float())
         owner.append(torch.tensor(indices, device=real.device)[real.nonzero()[:, 0]])
+        position.append(run.positions[real])
     return Screen(
         shape=shape_of(model),
         layers=tuple(s.layer for s in sites),
@@ -162,6 +170,7 @@ def screen(
         slope={n: torch.cat(parts) for n, parts in kept["slope"].items()},
         inputs={n: torch.cat(parts) for n, parts in kept["inputs"].items()},
         owner=torch.cat(owner),
+        position=torch.cat(position),
     )
 
 

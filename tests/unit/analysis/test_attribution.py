@@ -12,8 +12,10 @@ from mechgate.analysis.attribution import Screen, integrated_attribution, screen
 from mechgate.data.tasks import load_pairs, stance_answers
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
+from mechgate.gates.neutral import neutral_inputs
 from mechgate.gates.nulls import null_gates
 from mechgate.measure.margins import stance_margins
+from mechgate.model.prompts import collate, encode_text
 from mechgate.testing import ARCHITECTURES
 
 PAIRS = load_pairs("sycophancy", "medical", "test", phrasings=1)[:4]
@@ -119,6 +121,18 @@ def test_tables_say_what_exchanged_heads_and_dimensions_would_do(
                 gate.weight.copy_(gate.weight[index].clone())
     np.testing.assert_allclose(kept.effects(by_heads), expected_heads, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(kept.effects(by_dimensions).mean(), expected_dimensions, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "layer-permutation", "other-prompt", "static-mean", "dampener"])
+def test_gates_that_share_nothing_with_the_learned_ones_are_screened_too(
+    chat: Any, kept: Screen, family: str, shaken: Callable[..., GateSet]
+) -> None:
+    neutral = neutral_inputs(chat, collate([encode_text(chat, "The harbour was quiet. A letter came at noon.")]))
+    null = null_gates(shaken(GateSet.identity(chat)), family=family, seed=2, batch=neutral)
+    step = 1e-3
+    slope = (margin(chat, null, step) - margin(chat, null, -step)) / (2 * step)
+    np.testing.assert_allclose(kept.effects(null), slope, rtol=0.02, atol=0.02 * np.abs(slope).max())
+    assert np.abs(slope).max() > 0.01
 
 
 def test_strength_zero_and_scale_are_linear_and_negation_is_minus(

@@ -1,0 +1,91 @@
+"""At which strength does a null do as much to neutral text as the learned gates do? Dose matching by KL from the base.
+
+Gates of equal RMS(g - 1) do unequally much: learned ones moved neutral text thirty times as far as row flips of them
+or a dampener did. A null that did nothing at strength s may only have been too small, so it is also asked at the
+strength s* at which KL(base || null) equals the learned gates'.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from scipy.optimize import brentq
+
+from mechgate.data.pairs import Example
+from mechgate.errors import InputError
+from mechgate.gates.gateset import GateSet
+from mechgate.measure.capability import neutral_text
+
+FARTHEST = 20.0
+TOLERANCE = 0.05
+"""How far, as a share of the wanted KL, a matched one may be off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedDose:
+    """`strength` at which a gate set has the wanted KL, or None where it cannot be matched; then `why` says how near
+    it came. `kl` is what it has there (at the farthest strength tried, if not matched), nats a token."""
+
+    strength: float | None
+    kl: float
+    wanted: float
+    why: str = ""
+
+
+def neutral_kl(model: Any, gates: GateSet, strengths: Sequence[float], texts: Sequence[str | Example]) -> list[float]:
+    """KL(base || gated) at each strength: nats a token, over all tokens of `texts`."""
+    arms = [partial(gates.attached, model, strength) for strength in strengths]
+    found = neutral_text(model, texts, arms, label=None)
+    return [float(arm.kl.sum() / arm.tokens.sum()) for arm in found]
+
+
+def matched_dose(
+    model: Any,
+    gates: GateSet,
+    wanted: float,
+    texts: Sequence[str | Example],
+    *,
+    sign: int = -1,
+    farthest: float = FARTHEST,
+) -> MatchedDose:
+    """The strength of `sign` at which KL(base || gates) on `texts` is `wanted` (nats a token), within 5%.
+
+    The smallest such strength of the doubling sequence's bracket, up to `farthest` in size. "Cannot be matched" is a
+    result, no error: a gate set may be too weak at any strength, or leap over the wanted value. Raises `InputError`
+    unless `wanted` and `farthest` are positive and finite and `sign` is 1 or -1.
+    """
+    if sign not in (1, -1) or not 0 < wanted < math.inf or not 0 < farthest < math.inf:
+        raise InputError(
+            "a dose cannot be matched to that",
+            got=f"KL {wanted}, sign {sign}, farthest {farthest}",
+            allowed="KL and farthest above 0, sign 1 or -1",
+        )
+    seen: dict[float, float] = {}
+
+    def kl(size: float) -> float:
+        if size not in seen:
+            (seen[size],) = neutral_kl(model, gates, [sign * size], texts)
+        return seen[size]
+
+    low, high = 0.0, min(1.0, farthest)
+    while kl(high) < wanted:
+        if high == farthest:
+            return MatchedDose(
+                strength=None, kl=kl(high), wanted=wanted, why=f"KL {kl(high):.3g} even at {sign * high:+g}"
+            )
+        low, high = high, min(2 * high, farthest)
+    # KL grows about as the square of strength, so that its root is close to a line.
+    root: Any = brentq(
+        lambda size: math.sqrt(kl(size) if size else 0.0) - math.sqrt(wanted), low, high, xtol=2e-3 * high
+    )
+    best = min((size for size in seen if low <= size <= high), key=lambda size: abs(kl(size) - wanted))
+    if abs(kl(best) - wanted) > TOLERANCE * wanted:
+        return MatchedDose(
+            strength=None,
+            kl=kl(best),
+            wanted=wanted,
+            why=f"KL leaps over the wanted value near {sign * float(root):+.3g}",
+        )
+    return MatchedDose(strength=sign * best, kl=kl(best), wanted=wanted)

@@ -1,5 +1,6 @@
 """The two records everything is made of: `Pair` (two answers to compare) and `Example` (one answer to train on)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +72,6 @@ class Pair:
         return Example(messages=self.messages, response=getattr(self, answer))
 
 
-def data_hash(examples: list[Example]) -> str:
-    """A sha256 over the examples, in order: what was trained on, in every artefact."""
-    return stable_hash([[list(e.messages), e.response] for e in examples])
+def data_hash(examples: Sequence[Example | str]) -> str:
+    """A sha256 over the examples (or plain texts), in order: what was trained on, in every artefact."""
+    return stable_hash([e if isinstance(e, str) else [list(e.messages), e.response] for e in examples])

@@ -20,7 +20,7 @@ def write(path: Path, identity: str, parameters: dict[str, Any], optimizer: torc
     for name, parameter in parameters.items():
         for moment in _MOMENTS:
             tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment].detach().cpu().contiguous()
-    lists = {key: getattr(record, key) for key in ("loss", "grad_norm", "gate_activity", "seconds")}
+    lists = {key: getattr(record, key) for key in ("loss", "grad_norm", "gate_activity", "parts", "seconds")}
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"identity": identity, "record": json.dumps(lists)})
@@ -43,6 +43,7 @@ def restore(
                     do="delete it, or name another file",
                 )
             lists = json.loads(metadata["record"])
+            lists.setdefault("parts", {"imitate": list(lists["loss"])})  # imitation was all there was to record
             found = {
                 name: {kind: file.get_tensor(f"{kind}/{name}") for kind in ("parameter", *_MOMENTS)}
                 for name in parameters

@@ -16,6 +16,8 @@ from mechgate.cli.options import (
     Strengths,
     be_quiet,
     examples_of,
+    kept_of,
+    opposite_of,
     print_table,
     strengths_of,
 )
@@ -44,26 +46,61 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="imitate; contrastive (also stays near the base on kept data); "
+            "two-sided (also trains strength -1 towards opposite answers)."
+        ),
+    ] = "imitate",
+    kl_weight: Annotated[float, typer.Option(help="Weight of the KL to the base on kept data.")] = 1.0,
+    sparsity: Annotated[float, typer.Option(help="Weight of a group lasso over heads; 0 is none.")] = 0.0,
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            help="Chat JSONL to stay near the base on. Shipped sycophancy, contrastive: both answers "
+            "to true claims, and neutral chat."
+        ),
+    ] = None,
+    opposite: Annotated[
+        Path | None,
+        typer.Option(
+            help="Chat JSONL whose answers strength -1 is trained towards. Shipped tasks: the other answers of the pairs."
+        ),
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train gates and save them. An interrupted training goes on where it stopped, with the same command.
 
     Example: mechgate train gates.safetensors --domain medical --seed 0
+    Another: mechgate train selective.safetensors --objective contrastive --kl-weight 1
     """
     from mechgate.gates.gateset import GateSet
     from mechgate.gates.storage import check_gate_path
     from mechgate.model.loading import load_model
     from mechgate.train.gates import TrainConfig, train_gates
+    from mechgate.train.objectives import check_objective_data
 
     be_quiet(quiet)
     check_gate_path(out)
-    config = TrainConfig(seed=seed, epochs=epochs, batch_size=batch_size, lr=lr)
+    config = TrainConfig(
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        objective=objective,
+        kl_weight=kl_weight,
+        sparsity=sparsity,
+    )
     examples = examples_of(data, task, domain, phrasings)
+    keep = kept_of(kept, objective, data, task, domain)
+    turn = opposite_of(opposite, objective, data, task, domain, phrasings)
+    check_objective_data(config, keep, turn)
     loaded = load_model(model, dtype=dtype)
     gates = GateSet.identity(loaded, granularity, rank=rank, input=gate_input, seed=seed)
     checkpoint = out.with_suffix(".checkpoint")
-    record = train_gates(loaded, gates, examples, config, checkpoint=checkpoint)
+    record = train_gates(loaded, gates, examples, config, kept=keep, opposite=turn, checkpoint=checkpoint)
     gates.save(out)
     checkpoint.unlink(missing_ok=True)
     print(f"{out}: {gates!r}")
@@ -71,6 +108,11 @@ def train(
         f"{len(examples)} examples, {len(record.loss)} steps in {record.seconds:.0f} s; loss {record.loss[0]:.3f} -> {record.loss[-1]:.3f}; "
         f"mean |g - 1| {record.gate_activity[-1]:.4f}"
     )
+    if len(record.parts) > 1:
+        # Steps draw different data, so that parts are told as means over an eighth of the steps.
+        n = max(1, len(record.loss) // 8)
+        shown_parts = [f"{k} {sum(v[:n]) / n:.4f} -> {sum(v[-n:]) / n:.4f}" for k, v in record.parts.items()]
+        print(f"parts of the loss, means of {n} steps: {', '.join(shown_parts)}")
 
 
 @app.command()

@@ -3,14 +3,14 @@
 from mechgate.data.claims import ASSERTED, UNASKED, claim_pairs, stance_answers
 from mechgate.data.controls import CONTROLS, control_pairs
 from mechgate.data.facts import domains, load_facts
-from mechgate.data.pairs import Pair
+from mechgate.data.pairs import Example, Pair
 from mechgate.data.sets import benign_pairs, broad_pairs, chat, choice_items, prose, questions, small_talk
 from mechgate.data.splits import SPLITS, split_ids
 from mechgate.data.wordings import wordings
 from mechgate.errors import InputError, check_choice
 from mechgate.provenance import stable_hash
 
-__all__ = ["TASKS", "load_pairs", "shipped_data_hash", "stance_answers"]
+__all__ = ["TASKS", "kept_examples", "load_pairs", "shipped_data_hash", "stance_answers"]
 
 TASKS = {
     "sycophancy": "the user asserts a false claim; matching agrees, the other answer corrects",
@@ -73,6 +73,20 @@ def load_pairs(
         *(split_ids([p.id for p in pairs if p.domain == name], split) for name in {p.domain for p in pairs})
     )
     return [pair for pair in pairs if pair.id in chosen and domain in (None, pair.domain)]
+
+
+def kept_examples(domain: str | None = None) -> list[Example]:
+    """What gates that learn to agree with false claims should leave as it is, from the training split.
+
+    Both answers to true claims of `domain` (None: all), so that neither stance may become likelier, and the neutral
+    chat, of no domain. Each wording of a claim is there with both answers.
+    """
+    claims = load_pairs("genuine-agreement", domain, "train")
+    neutral = split_ids([exchange.id for exchange in chat()], "train")
+    return [
+        *(pair.as_example(answer) for pair in claims for answer in ("matching", "not_matching")),
+        *(exchange.as_example() for exchange in chat() if exchange.id in neutral),
+    ]
 
 
 def dataset_hashes() -> dict[str, str]:

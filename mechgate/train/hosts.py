@@ -49,8 +49,14 @@ def train_lora_host(
 
     `source`, `dtype` and `device` are as for `load_model`. The folder also gets `mechgate.json` (base model, data hash,
     settings, losses, versions). It is written whole or not at all, and replaces nothing that is no adapter. Raises
-    `ModelError` if a target matches nothing, `TrainingError` and `DataError` as `train_gates` does.
+    `ModelError` if a target matches nothing, `InputError` for another objective than imitation, `TrainingError` and `DataError` as `train_gates` does.
     """
+    if config.objective != "imitate" or config.sparsity:
+        raise InputError(
+            "a LoRA host has no strength and no gates on heads, so that it can only imitate",
+            got=f"objective {config.objective!r}, sparsity {config.sparsity:g}",
+            do="leave both out",
+        )
     settings = lora or LoraSettings()
     if settings.rank < 1 or settings.alpha <= 0 or not settings.targets:
         raise InputError(

@@ -186,9 +186,8 @@ def train(
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
     dtype = str(next(model.original_model.parameters()).dtype)  # fingerprints are the same in all dtypes
-    identity = stable_hash(
-        [_said(config), record.data_hash, fingerprint(model), dtype, shapes, settings] + [other_data] * bool(other_data)
-    )
+    told = [_said(config), record.data_hash, fingerprint(model), dtype, shapes, settings]
+    identity = stable_hash([*told, other_data] if other_data else told)
     if checkpoint is not None:
         checkpoints.restore(checkpoint, identity, parameters, optimizer, record)
     whole = True  # parameters, optimiser and record are those of the same step

@@ -16,9 +16,10 @@ from safetensors import safe_open
 
 from mechgate import __version__, cli
 from mechgate.data.cards import card_of, records_of, sizes
+from mechgate.data.pairs import data_hash
 from mechgate.data.readers import read_chat_jsonl
 from mechgate.data.splits import SPLITS
-from mechgate.data.tasks import TASKS, dataset_hashes, load_pairs
+from mechgate.data.tasks import TASKS, dataset_hashes, kept_examples, load_pairs
 from mechgate.gates.storage import load_gates
 from mechgate.model.loading import load_model
 from mechgate.train import loop
@@ -132,6 +133,67 @@ def test_the_same_command_trains_the_same_gates(
     done = mechgate("train", tmp_path / "g.safetensors", "--data", own, *on_tiny, "--batch-size", "2", "--lr", "0.05")
     assert done.code == 0, done.err
     assert_same(tensors(tmp_path / "g.safetensors"), tensors(trained))
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--objective", "contrastive", "--kept", "own", "--kl-weight", "0.5"], {"imitate", "kl"}),
+        (["--objective", "two-sided", "--opposite", "own", "--sparsity", "0.01"], {"imitate", "opposite", "sparsity"}),
+    ],
+)
+def test_gates_are_trained_by_other_objectives_on_own_data(
+    mechgate: Run, own: Path, on_tiny: list[Any], tmp_path: Path, options: list[Any], parts: set[str]
+) -> None:
+    out = tmp_path / "g.safetensors"
+    chosen = [own if option == "own" else option for option in options]
+    done = mechgate("train", out, "--data", own, *on_tiny, *chosen, "--epochs", "1")
+    assert done.code == 0, done.err
+    history = json.loads(mechgate("show", out).out)["history"]
+    assert history["config"]["objective"] == options[1]
+    assert set(history["parts"]) == parts
+    assert all(f"{part} " in done.out.splitlines()[-1] for part in parts)
+    assert [data["n"] for data in history["other_data"].values()] == [12]
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "two-sided"])
+def test_the_shipped_task_comes_with_what_the_objectives_need(
+    mechgate: Run, on_tiny: list[Any], tmp_path: Path, objective: str
+) -> None:
+    out = tmp_path / "g.safetensors"
+    small = ["--phrasings", "1", "--epochs", "1", "--granularity", "layer"]
+    done = mechgate("train", out, *on_tiny, "--objective", objective, *small)
+    assert done.code == 0, done.err
+    history = json.loads(mechgate("show", out).out)["history"]
+    given = {
+        "contrastive": {"kept": kept_examples("medical")},
+        "two-sided": {
+            "opposite": [p.as_example("not_matching") for p in load_pairs("sycophancy", "medical", phrasings=1)]
+        },
+    }[objective]
+    assert history["other_data"] == {k: {"n": len(d), "data_hash": data_hash(d)} for k, d in given.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "own", "--objective", "contrastive"], "name a chat JSONL with --kept"),
+        (["--data", "own", "--objective", "two-sided"], "name a chat JSONL of opposite answers with --opposite"),
+        (["--task", "sign-off", "--objective", "contrastive"], "Got: --task sign-off"),
+        (["--data", "own", "--kept", "own"], "the objective imitate keeps nothing"),
+        (["--data", "own", "--opposite", "own"], "the objective imitate does not use opposite answers"),
+        (["--data", "own", "--kl-weight", "2"], "the objective imitate has no KL to weigh"),
+        (["--data", "own", "--objective", "contrast"], "did you mean 'contrastive'?"),
+    ],
+)
+def test_an_objective_without_its_data_or_data_without_their_objective_are_errors(
+    mechgate: Run, own: Path, tmp_path: Path, options: list[Any], message: str
+) -> None:
+    chosen = [own if option == "own" else option for option in options]
+    done = mechgate("train", tmp_path / "g.safetensors", "--model", "none", *chosen)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_an_interrupted_training_goes_on_where_it_stopped(

@@ -130,9 +130,10 @@ def test_ctrl_c_before_the_first_step_writes_nothing(chat: Any, path: Path) -> N
         (torch.Tensor, "backward", 4),
         (torch.nn.utils, "clip_grad_norm_", 4),
         (torch.optim.AdamW, "step", 4),
-        (torch.Tensor, "item", 10),  # three in a row fall before and between the entries of one step's record
-        (torch.Tensor, "item", 11),
-        (torch.Tensor, "item", 12),
+        (torch.Tensor, "item", 13),  # four in a row fall before and between the entries of one step's record
+        (torch.Tensor, "item", 14),
+        (torch.Tensor, "item", 15),
+        (torch.Tensor, "item", 16),
         (checkpoints, "write", 1),
         (checkpoints, "save_file", 1),
         (checkpoints, "save_file", 2),

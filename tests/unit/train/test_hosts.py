@@ -241,6 +241,12 @@ def test_settings_that_make_no_adapter_are_refused(base: Path, tmp_path: Path, c
         train(base, tmp_path / "host", lora=LoraSettings(**change))
 
 
+@pytest.mark.parametrize("change", [dict(objective="contrastive"), dict(objective="two-sided"), dict(sparsity=0.1)])
+def test_an_adapter_can_only_imitate(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"LoRA host .*can only imitate.*leave both out"):
+        train_lora_host("none", EXAMPLES, TrainConfig(seed=0, **change), tmp_path / "host")
+
+
 def test_a_folder_that_is_no_adapter_is_refused_and_left_as_it_was(base: Path, tmp_path: Path) -> None:
     own = tmp_path / "papers"
     own.mkdir()

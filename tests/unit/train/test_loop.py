@@ -127,16 +127,31 @@ def test_settings_that_count_are_refused_unless_whole(name: str, value: float) -
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("warmup", -0.1), ("warmup", 1), ("warmup", nan), ("weight_decay", -1e-9), ("weight_decay", inf)],
+    [
+        ("warmup", -0.1),
+        ("warmup", 1),
+        ("warmup", nan),
+        ("weight_decay", -1e-9),
+        ("weight_decay", inf),
+        ("kl_weight", -1),
+        ("kl_weight", nan),
+        ("sparsity", -0.1),
+        ("sparsity", inf),
+    ],
 )
 def test_settings_outside_their_range_are_refused(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"{name}': {value}.*0 <= warmup < 1; weight_decay >= 0"):
+    with pytest.raises(InputError, match=rf"{name}': {value}.*0 <= warmup < 1; weight_decay >= 0; kl_weight"):
         TrainConfig(seed=0, **{name: value})  # type: ignore[arg-type]
 
 
 def test_an_unknown_objective_is_refused_by_near_miss() -> None:
     with pytest.raises(InputError, match=r"objective.*'immitate'.*did you mean 'imitate'"):
         TrainConfig(seed=0, objective="immitate")
+
+
+def test_imitation_has_no_kl_to_weigh() -> None:
+    with pytest.raises(InputError, match=r"imitate has no KL to weigh.*kl_weight 2"):
+        TrainConfig(seed=0, kl_weight=2)
 
 
 def test_settings_need_a_seed() -> None:

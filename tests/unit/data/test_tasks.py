@@ -12,8 +12,9 @@ from mechgate.data.claims import ANSWERS, ASSERTED, UNASKED
 from mechgate.data.controls import CONTROLS
 from mechgate.data.facts import domains, load_facts, split_facts
 from mechgate.data.pairs import Pair
-from mechgate.data.splits import SPLITS
-from mechgate.data.tasks import TASKS, dataset_hashes, load_pairs, shipped_data_hash, stance_answers
+from mechgate.data.sets import chat
+from mechgate.data.splits import SPLITS, split_ids
+from mechgate.data.tasks import TASKS, dataset_hashes, kept_examples, load_pairs, shipped_data_hash, stance_answers
 from mechgate.data.wordings import wordings as shipped
 from mechgate.errors import InputError
 
@@ -133,6 +134,18 @@ def test_no_item_is_in_two_splits(task: str) -> None:
     for one, other in itertools.combinations(parts, 2):
         assert one
         assert one & other == set()
+
+
+@pytest.mark.parametrize("domain", ["medical", None])
+def test_what_is_kept_has_both_answers_to_every_true_claim_and_neutral_chat_and_nothing_of_test(
+    domain: str | None,
+) -> None:
+    kept, claims = kept_examples(domain), load_pairs("genuine-agreement", domain)
+    assert kept[: 2 * len(claims)] == [p.as_example(a) for p in claims for a in ("matching", "not_matching")]  # type: ignore[arg-type]
+    rest = {example.messages[0]["content"] for example in kept[2 * len(claims) :]}
+    train = split_ids([e.id for e in chat()], "train")
+    assert rest == {e.question for e in chat() if e.id in train}
+    assert not rest & {e.question for e in chat() if e.id not in train}
 
 
 def test_no_fact_is_in_two_splits_of_any_two_tasks() -> None:

@@ -11,11 +11,11 @@ from mechgate.report.figures import STYLE, save_figure
 # line of the table -> panel title; in reading order, wanted effects first
 PANELS = {
     "stance margin, false claims": "Agreement with false claims",
-    "replies agree, false claims": "Replies agreeing, false claims",
-    "replies disagree, false claims": "Replies disagreeing, false claims",
+    "replies agree, false claims": "Replies agree, false claims",
+    "replies disagree, false claims": "Replies disagree, false claims",
     "stance margin, true claims": "Agreement with true claims",
     "discrimination, false minus true": "False minus true claims",
-    "replies agree, true claims": "Replies agreeing, true claims",
+    "replies agree, true claims": "Replies agree, true claims",
     "four-choice margin": "Four-choice items",
     "perplexity, prose": "Perplexity of prose",
     "KL from base, prose": "KL from the base, prose",
@@ -60,7 +60,7 @@ def draw_profile(table: list[dict[str, Any]], path: Path, *, caption: str) -> li
 def _panel(axes: Any, name: str, entries: list[dict[str, Any]], hosts: list[str]) -> None:
     role = next((entry["role"] for entry in entries), "other")
     note = {"wanted": " (wanted)", "unwanted": " (unwanted)"}.get(role, "")
-    axes.set_title(PANELS[name] + note, fontsize=8.5, loc="left")
+    axes.set_title(PANELS[name] + note, fontsize=8, loc="left")
     unit = entries[0]["unit"]
     axes.set_ylabel(unit)
     if unit == "share":
@@ -90,7 +90,7 @@ def _panel(axes: Any, name: str, entries: list[dict[str, Any]], hosts: list[str]
             markersize=4,
             linewidth=0.9,
             elinewidth=1.3,
-            label=host if host != "base" else "Base model with gates",
+            label=f"{host} with gates" if host != "base" else "Base model with gates",
         )
         for place, point in zip(x, points, strict=True):
             for value in point["seeds"].values():

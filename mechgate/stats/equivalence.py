@@ -171,13 +171,15 @@ def tost_power(
     if df > _NORMAL_FROM:
         inside = scipy.special.ndtr(upper - t) - scipy.special.ndtr(lower + t)
         return float(max(inside, 0.0))
-    chi = scipy.stats.chi(df, scale=1 / math.sqrt(df))
-    start, stop = float(chi.ppf(1e-13)), float(min(chi.isf(1e-13), widest))
+    # The spread seen, as a multiple of the true one, has a chi distribution over sqrt(df).
+    root, chi = math.sqrt(df), scipy.stats.chi
+    start, stop = float(chi.ppf(1e-13, df)) / root, min(float(chi.isf(1e-13, df)) / root, widest)
     if stop <= start:
         return 0.0
     spread = start + (stop - start) * (_NODES + 1) / 2
     inside = scipy.special.ndtr(upper - t * spread) - scipy.special.ndtr(lower + t * spread)
-    return float(np.clip((stop - start) / 2 * (_WEIGHTS * inside * chi.pdf(spread)).sum(), 0.0, 1.0))
+    density = root * np.exp(chi.logpdf(root * spread, df))
+    return float(np.clip((stop - start) / 2 * (_WEIGHTS * inside * density).sum(), 0.0, 1.0))
 
 
 def n_for_power(
@@ -220,10 +222,7 @@ def n_for_power(
 
 def _margin(margin: float | tuple[float | None, float | None]) -> tuple[float | None, float | None]:
     """The margin as a pair; a side that is None stays so."""
-    if isinstance(margin, tuple):
-        sides = margin
-    else:
-        sides = (-margin, margin)
+    sides = margin if isinstance(margin, tuple) else (-margin, margin)
     usable = len(sides) == 2 and any(side is not None for side in sides)
     usable = usable and all(side is None or math.isfinite(side) for side in sides)
     if usable:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
@@ -11,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from mechgate.errors import InputError, check_choice
 from mechgate.seeding import rng
 from mechgate.stats.estimates import FEWEST_DRAWS, LEVELS, Estimate
-from mechgate.stats.samples import Clusters, finite_vector, whole_number
+from mechgate.stats.grids import Grid
+from mechgate.stats.samples import finite_vector, whole_number
 
 METHODS = ("percentile", "BCa")
 
@@ -19,71 +19,6 @@ METHODS = ("percentile", "BCa")
 _ROUNDING = 1e-12
 # Cells held in memory at once while resampling (32 MB).
 _BATCH = 4_000_000
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Grid:
-    """A measure with one value for each seed, fact and phrasing.
-
-    `values` has shape [seeds, facts, phrasings]; `seeds` and `facts` name the first two axes in sorted order, and
-    `phrasings[i]` names the phrasings of fact i, sorted too (they are nested: another fact may have other names).
-    """
-
-    values: NDArray[np.float64]
-    seeds: tuple[str, ...] | tuple[int, ...]
-    facts: tuple[str, ...] | tuple[int, ...]
-    phrasings: tuple[tuple[str, ...] | tuple[int, ...], ...]
-
-    @property
-    def names(self) -> tuple:
-        return self.seeds, self.facts, self.phrasings
-
-
-def grid_from_rows(values: ArrayLike, seeds: Clusters, facts: Clusters, phrasings: Clusters) -> Grid:
-    """The grid of rows in any order; each of the four has one entry a row.
-
-    Raises `InputError` for values that are not finite numbers, lengths that differ, names that are neither all
-    strings nor all whole numbers, facts with unequal numbers of phrasings, and for a seed, fact and phrasing that
-    occur twice or not at all: dropping or averaging such rows silently would weight the facts unequally.
-    """
-    vector = finite_vector(values, "values")
-    names = [_names(given, what, vector.size) for given, what in ((seeds, "seeds"), (facts, "facts"))]
-    wordings = _names(phrasings, "phrasings", vector.size)
-    (seed_names, seed_at), (fact_names, fact_at) = (np.unique(given, return_inverse=True) for given in names)
-
-    of_fact = [np.unique(wordings[fact_at == i]) for i in range(fact_names.size)]
-    sizes = np.array([found.size for found in of_fact])
-    if np.ptp(sizes):
-        few, many = int(np.argmin(sizes)), int(np.argmax(sizes))
-        raise InputError(
-            "the facts differ in their number of phrasings",
-            got=f"{sizes[few]} of {fact_names[few]} and {sizes[many]} of {fact_names[many]}",
-            do="measure every fact with equally many phrasings",
-        )
-    phrasing_at = np.empty(vector.size, dtype=int)
-    for i, found in enumerate(of_fact):
-        rows = fact_at == i
-        phrasing_at[rows] = np.searchsorted(found, wordings[rows])
-
-    counts = np.zeros((seed_names.size, fact_names.size, int(sizes[0])), dtype=int)
-    np.add.at(counts, (seed_at, fact_at, phrasing_at), 1)
-    for wrong, what in ((counts > 1, "occur more than once"), (counts == 0, "are missing")):
-        if wrong.any():
-            s, f, p = (int(place[0]) for place in np.nonzero(wrong))
-            raise InputError(
-                f"some cells of the grid {what}",
-                got=f"{int(wrong.sum())} of {counts.size}, the first: "
-                f"seed {seed_names[s]}, fact {fact_names[f]}, phrasing {of_fact[f][p]}",
-                allowed="one row for each seed, fact and phrasing",
-            )
-    cells = np.empty(counts.shape)
-    cells[seed_at, fact_at, phrasing_at] = vector
-    return Grid(
-        values=cells,
-        seeds=tuple(seed_names.tolist()),
-        facts=tuple(fact_names.tolist()),
-        phrasings=tuple(tuple(found.tolist()) for found in of_fact),
-    )
 
 
 def hierarchical_bootstrap(
@@ -100,7 +35,8 @@ def hierarchical_bootstrap(
     `values` is an array of shape [seeds, facts, phrasings] in any unit, or a `Grid`; or a tuple of them, measured on
     the same grid. `statistic` takes one grand mean a measure and works on numbers and, element by element, on
     vectors of them; without it, the one mean is the estimate. Selectivity is
-    `hierarchical_bootstrap((unwanted, wanted), statistic=lambda a, e: 1 - a / e, ...)`.
+    `hierarchical_bootstrap((unwanted, wanted), statistic=lambda a, e: 1 - a / e, ...)`; ask for such a ratio only
+    where the denominator's own interval stays clear of 0.
 
     Each draw takes seeds with replacement, facts with replacement and, anew for each fact taken, phrasings of that
     fact with replacement. All seeds see the same facts and phrasings (they are crossed), and all measures the same
@@ -148,13 +84,14 @@ def hierarchical_bootstrap(
         )
     # A statistic that mixes the draws (by a mean over them, say) would give an interval of something else.
     alone = _applied(of_means, [mean[:1] for mean in means])
-    if not np.isclose(alone[0], drawn[0], rtol=1e-9, atol=0):
+    rounding = _rounding(of_means, measures, observed, value)
+    if not np.isclose(alone[0], drawn[0], rtol=1e-9, atol=rounding):
         raise InputError(
             "the statistic must work element by element",
             got=f"{alone[0]:.6g} for one draw alone and {drawn[0]:.6g} among {draws}",
         )
     n = measures[0].shape[1]
-    if np.ptp(drawn) <= _rounding(of_means, measures, observed, value):
+    if np.ptp(drawn) <= rounding:
         return Estimate(value=value, low=value, high=value, level=level, n=n, method="constant")
 
     shares = np.array([(1 - level) / 2, (1 + level) / 2])
@@ -166,17 +103,6 @@ def hierarchical_bootstrap(
     return Estimate(
         value=value, low=low, high=high, level=level, n=n, method=f"hierarchical {method} over {', '.join(levels)}"
     )
-
-
-def _names(given: Clusters, what: str, rows: int) -> NDArray:
-    names = list(given.tolist() if isinstance(given, np.ndarray) else given)
-    if len(names) != rows:
-        raise InputError(f"values and {what} differ in length", got=f"{rows} values and {len(names)} {what}")
-    # A mixture such as [1, "1"] would become one name in a numpy array, without a word.
-    if not (all(isinstance(n, str) for n in names) or all(isinstance(n, (int, np.integer)) for n in names)):
-        kinds = sorted({type(name).__name__ for name in names})
-        raise InputError(f"{what} are of an unusable kind", got=kinds, allowed="all strings or all whole numbers")
-    return np.array(names)
 
 
 def _measures(values: ArrayLike | Grid | tuple[ArrayLike | Grid, ...]) -> list[NDArray[np.float64]]:

@@ -48,7 +48,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     not above 0 and at most 1.
     """
     names = list(p_values)
-    adjusted = multipletests(_p_values(list(p_values.values()), names), method="holm")[1]
+    adjusted = np.asarray(multipletests(_p_values(list(p_values.values()), names), method="holm")[1])
     return dict(zip(names, adjusted.tolist(), strict=True))
 
 
@@ -61,7 +61,7 @@ def benjamini_hochberg(p_values: ArrayLike, q: float = 0.05) -> tuple[NDArray[np
     """
     if not 0 < q < 1:
         raise InputError("q is not a false discovery rate", got=q, allowed="above 0, below 1")
-    adjusted = multipletests(_p_values(p_values), alpha=q, method="fdr_bh")[1]
+    adjusted = np.asarray(multipletests(_p_values(p_values), alpha=q, method="fdr_bh")[1])
     return adjusted <= q, adjusted
 
 
@@ -132,4 +132,4 @@ def _patterns(n: int, rows: int, draws: int | None, seed: int) -> Iterator[NDArr
             bits = (np.arange(start, stop)[:, None] >> np.arange(n)) & 1
         else:
             bits = generator.integers(0, 2, (stop - start, n), dtype=np.int8)
-        yield 1.0 - 2.0 * bits
+        yield np.where(bits, -1.0, 1.0)

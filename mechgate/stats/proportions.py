@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from mechgate.errors import InputError
 from mechgate.stats.estimates import LEVELS, Estimate
-from mechgate.stats.samples import Clusters, cluster_means, finite_vector
+from mechgate.stats.samples import Clusters, checked_names, cluster_means, finite_vector
 
 # Equal numbers averaged over clusters of unequal size differ in their last digits; that is no variation.
 _ROUNDING = 1e-12
@@ -99,7 +99,7 @@ def clustered_share(
 
 
 def _layout(vector: np.ndarray, clusters: Clusters) -> tuple[np.ndarray, np.ndarray]:
-    """For each row the number of its cluster, and the clusters' sizes; checks the names as `cluster_means` does."""
-    cluster_means(vector, clusters)
-    _, index, sizes = np.unique(np.asarray(clusters), return_inverse=True, return_counts=True)
+    """For each row the number of its cluster, and the clusters' sizes."""
+    cluster_means(vector, clusters)  # for its checks
+    _, index, sizes = np.unique(checked_names(clusters, "cluster names"), return_inverse=True, return_counts=True)
     return index, sizes

@@ -60,16 +60,22 @@ def cluster_means(
     names that are neither all strings nor all whole numbers.
     """
     vector = finite_vector(values, what)
-    names = list(clusters.tolist() if isinstance(clusters, np.ndarray) else clusters)
-    if len(names) != vector.size:
+    names = checked_names(clusters, "cluster names")
+    if names.size != vector.size:
         raise InputError(
             f"{what} and its clusters differ in length",
-            got=f"{vector.size} values and {len(names)} cluster names",
+            got=f"{vector.size} values and {names.size} cluster names",
             do="pass one cluster name a row, for instance the fact it belongs to",
         )
-    # A mixture such as [1, "1"] would become one cluster in a numpy array, without a word.
-    if not (all(isinstance(n, str) for n in names) or all(isinstance(n, (int, np.integer)) for n in names)):
-        kinds = sorted({type(name).__name__ for name in names})
-        raise InputError("cluster names are of an unusable kind", got=kinds, allowed="all strings or all whole numbers")
-    unique, index = np.unique(np.array(names), return_inverse=True)
+    unique, index = np.unique(names, return_inverse=True)
     return unique.tolist(), np.bincount(index, weights=vector) / np.bincount(index)
+
+
+def checked_names(names: Clusters, what: str) -> NDArray:
+    """`names` as an array of strings or of whole numbers; raises `InputError` when they are neither, or mixed."""
+    given = list(names.tolist() if isinstance(names, np.ndarray) else names)
+    # A mixture such as [1, "1"] would become one cluster in a numpy array, without a word.
+    if not (all(isinstance(n, str) for n in given) or all(isinstance(n, (int, np.integer)) for n in given)):
+        kinds = sorted({type(name).__name__ for name in given})
+        raise InputError(f"{what} are of an unusable kind", got=kinds, allowed="all strings or all whole numbers")
+    return np.array(given)

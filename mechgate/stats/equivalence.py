@@ -165,20 +165,22 @@ def tost_power(
     df, error = n - 1, deviation / math.sqrt(n)
     upper = math.inf if high is None else (high - true) / error
     lower = -math.inf if low is None else (low - true) / error
-    t = float(scipy.stats.t.ppf((1 + level) / 2, df))
+    t = float(scipy.special.stdtrit(df, (1 + level) / 2))
     # Spread (as a multiple of the true one) beyond which the interval is wider than the margin.
     widest = (upper - lower) / (2 * t)
     if df > _NORMAL_FROM:
         inside = scipy.special.ndtr(upper - t) - scipy.special.ndtr(lower + t)
         return float(max(inside, 0.0))
-    # The spread seen, as a multiple of the true one, has a chi distribution over sqrt(df).
-    root, chi = math.sqrt(df), scipy.stats.chi
-    start, stop = float(chi.ppf(1e-13, df)) / root, min(float(chi.isf(1e-13, df)) / root, widest)
+    # The spread seen, as a multiple of the true one, has a chi distribution over sqrt(df). The functions of
+    # scipy.special are used because the search for n calls this often, and scipy.stats is slow on single numbers.
+    start = math.sqrt(2 * float(scipy.special.gammaincinv(df / 2, 1e-13)) / df)
+    stop = min(math.sqrt(2 * float(scipy.special.gammainccinv(df / 2, 1e-13)) / df), widest)
     if stop <= start:
         return 0.0
     spread = start + (stop - start) * (_NODES + 1) / 2
     inside = scipy.special.ndtr(upper - t * spread) - scipy.special.ndtr(lower + t * spread)
-    density = root * np.exp(chi.logpdf(root * spread, df))
+    constant = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2)
+    density = np.exp(constant + (df - 1) * np.log(spread) - df * spread**2 / 2)
     return float(np.clip((stop - start) / 2 * (_WEIGHTS * inside * density).sum(), 0.0, 1.0))
 
 

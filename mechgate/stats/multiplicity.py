@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.multitest import fdrcorrection
 
 from mechgate.errors import InputError
 from mechgate.seeding import rng
@@ -48,7 +48,12 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     not above 0 and at most 1.
     """
     names = list(p_values)
-    adjusted = np.asarray(multipletests(_p_values(list(p_values.values()), names), method="holm")[1])
+    vector = _p_values(list(p_values.values()), names)
+    order = np.argsort(vector, kind="stable")
+    # Not statsmodels' multipletests, which collects garbage at every call: a fifth of a second where torch is loaded.
+    open_claims = np.arange(vector.size, 0, -1)
+    adjusted = np.empty(vector.size)
+    adjusted[order] = np.minimum(np.maximum.accumulate(open_claims * vector[order]), 1)
     return dict(zip(names, adjusted.tolist(), strict=True))
 
 
@@ -61,7 +66,7 @@ def benjamini_hochberg(p_values: ArrayLike, q: float = 0.05) -> tuple[NDArray[np
     """
     if not 0 < q < 1:
         raise InputError("q is not a false discovery rate", got=q, allowed="above 0, below 1")
-    adjusted = np.asarray(multipletests(_p_values(p_values), alpha=q, method="fdr_bh")[1])
+    adjusted = np.asarray(fdrcorrection(_p_values(p_values), alpha=q)[1])
     return adjusted <= q, adjusted
 
 

@@ -70,7 +70,7 @@ def test_an_interval_that_touches_its_margin_does_not_pass():
 
 @pytest.mark.parametrize("margin", [0.5, (None, 0.3), (-0.3, 0.6)])
 def test_a_true_difference_at_the_margin_passes_as_seldom_as_stated(margin):
-    generator, runs, passed = np.random.default_rng(2), 1500, 0
+    generator, runs, passed = np.random.default_rng(2), 1000, 0
     edge = margin if isinstance(margin, float) else margin[1] if margin[0] is None else margin[0]
     for _ in range(runs):
         passed += tost(generator.normal(edge, 1, 60), list(range(60)), margin=margin).passed
@@ -79,7 +79,7 @@ def test_a_true_difference_at_the_margin_passes_as_seldom_as_stated(margin):
 
 @pytest.mark.parametrize(
     ("n", "margin", "true"),
-    [(4, 1.5, 0.0), (12, 0.7, 0.1), (40, (-0.3, 0.6), 0.0), (40, (None, 0.4), 0.1), (3, 1.0, 0.0), (60, 0.2, 0.0)],
+    [(4, 1.5, 0.0), (12, 0.7, 0.1), (40, (-0.3, 0.6), 0.0), (40, (None, 0.4), 0.1), (3, 1.0, 0.0), (60, 0.25, 0.0)],
 )
 def test_power_is_the_share_of_simulated_tests_that_pass(n, margin, true):
     generator, runs = np.random.default_rng(3), 40_000

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from mechgate.errors import InputError
 from mechgate.stats import multiplicity
@@ -56,6 +57,8 @@ def test_holm_is_the_step_down_loop_whatever_the_order():
         found = holm(p_values)
         assert found == pytest.approx(slow_holm(p_values))
         assert list(found) == list(p_values)
+        theirs = multipletests(list(p_values.values()), method="holm")[1]
+        assert list(found.values()) == pytest.approx(list(theirs))  # pyright: ignore[reportArgumentType]
         back = holm(dict(reversed(p_values.items())))
         assert back == pytest.approx(found)
 

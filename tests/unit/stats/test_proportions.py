@@ -180,7 +180,7 @@ def test_a_single_cluster_is_worth_one_row():
     ("facts", "size", "share", "correlation"), [(40, 4, 0.3, 0.3), (60, 5, 0.1, 0.4), (100, 2, 0.02, 0.5)]
 )
 def test_coverage_is_nominal_or_above_where_counting_rows_falls_short(facts, size, share, correlation):
-    generator, runs, covered, by_rows = np.random.default_rng(7), 700, 0, 0
+    generator, runs, covered, by_rows = np.random.default_rng(7), 500, 0, 0
     for _ in range(runs):
         hits, clusters = draw_hits(generator, facts, size, share, correlation)
         found, plain = clustered_share(hits, clusters), exact_share(int(hits.sum()), hits.size)

@@ -121,7 +121,7 @@ def item_margin(differences: ArrayLike, clusters: Clusters | None = None) -> flo
     `differences` has one entry an item; with `clusters`, rows of one cluster are averaged first, as `tost` does, and
     the deviation is that of the clusters' means. A margin from the spread of the very data is what the amended
     standard of evidence asks for (amendment 10): it is stated beforehand as a multiple, not as a number, and makes
-    the power depend on n alone (80% from 214 items by the normal formula, 216 by `tost_power`). It does mean that
+    the power depend on n alone (80% from about 214 items by the normal formula, 216 by `tost_power`). It does mean that
     noisier items get a wider margin, so print it with the result.
 
     Raises `InputError` for fewer than two items, values that are not finite numbers, and no variation.

@@ -34,7 +34,7 @@ def main() -> None:
     )
     numbers = run_eval(given.folder, settings)
     print_eval(numbers, given.folder)
-    n = {entry["line"]: entry["n"] for entry in numbers["table"]}
+    n = {entry["line"]: entry["n"] for entry in numbers["table"] if entry["subset"] == "all"}
     caption = (
         f"{given.model}; means with 95% intervals over {n['stance margin, false claims']} test facts, "
         f"{n['four-choice margin']} items or {n['perplexity, prose']} passages; {len(given.gates)} gate set(s), averaged "

@@ -1,7 +1,7 @@
 """At which strength does a null do as much to neutral text as the learned gates do? Dose matching by KL from the base.
 
-Gates of equal RMS(g - 1) do unequally much: learned ones moved neutral text thirty times as far as row flips of them
-or a dampener did. A null that did nothing at strength s may only have been too small, so it is also asked at the
+Gates of equal RMS(g - 1) do unequally much: in the pilot learned ones moved neutral text some thirty times as far as
+row flips of them or a dampener did. A null that did nothing at strength s may only have been too small, so it is also asked at the
 strength s* at which KL(base || null) equals the learned gates'.
 """
 

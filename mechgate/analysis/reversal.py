@@ -19,12 +19,11 @@ from mechgate.measure.margins import margin_parts, stance_margins
 from mechgate.progress import track
 from mechgate.seeding import stream_seed
 from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
+from mechgate.stats.selectivity import EFFECT_BOUND, SIGMA_BOUND
 
 Sets = dict[str, list[Pair]]
-SELECTIVITY_BOUND = 0.5  # sigma below it: at least half of what the gate does to false claims it does to true ones
 MEASURES = ("stance", "content")
 CONTENT_COLUMNS = ("margin", "first_token", "stance_part", "content_part")
-EFFECT_BOUND = 0.5  # nats of stance margin that an effect must clear before its selectivity is asked for
 
 
 def dose_rows(
@@ -127,7 +126,7 @@ def selectivity(false: pd.DataFrame, true: pd.DataFrame, strength: float, *, see
 
     1 means true claims are spared, 0 that they move just as much. Facts are resampled, with both of their claims.
     sigma is given only if E's interval clears `EFFECT_BOUND` and E is not too noisy to divide by. The outcome in a word: `ineffective`, `not selective`
-    (the interval lies below `SELECTIVITY_BOUND`), `spares true claims` (above it), or `unclear`.
+    (the interval lies below `SIGMA_BOUND`), `spares true claims` (above it), or `unclear`.
     """
     wanted = _by_fact(_changes(false, strength, "stance_margin"))
     unwanted = _by_fact(_changes(true, strength, "stance_margin"))
@@ -149,11 +148,11 @@ def selectivity(false: pd.DataFrame, true: pd.DataFrame, strength: float, *, see
         return {**found, "outcome": "unclear"}
     sigma = replace(moved, value=1 - moved.value, low=1 - moved.high, high=1 - moved.low)
     outcome = "unclear"
-    if sigma.high < SELECTIVITY_BOUND:
+    if sigma.high < SIGMA_BOUND:
         outcome = "not selective"
-    elif sigma.low > 2 - SELECTIVITY_BOUND:
+    elif sigma.low > 2 - SIGMA_BOUND:
         outcome = "moves true claims the other way"
-    elif sigma.low > SELECTIVITY_BOUND:
+    elif sigma.low > SIGMA_BOUND:
         outcome = "spares true claims"
     return {**found, "sigma": sigma.to_json(), "outcome": outcome}
 

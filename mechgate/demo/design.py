@@ -113,7 +113,7 @@ def write_plan(folder: Path, settings: DemoSettings) -> str:
         "answer pairs": [list(pair) for pair in stance_answers()],
         "criteria": CRITERIA,
         "selectivity": f"sigma = 1 - A/E, where E's interval clears {reversal.EFFECT_BOUND} nats; "
-        f"'not selective' where sigma's interval lies below {reversal.SELECTIVITY_BOUND}",
+        f"'not selective' where sigma's interval lies below {reversal.SIGMA_BOUND}",
         "splits": "facts and wordings are both split into train, dev and test; judged on test facts in test wordings",
         "data": shipped_data_hash(),
         "settings": settings.model_dump(mode="json"),

@@ -1,8 +1,8 @@
 """Families of gates for selectivity: the behaviour under study and what it could be mistaken for, trained alike.
 
 Every member has as many examples, response tokens (within 2%) and steps as sycophancy has under the same seed. A seed
-draws facts, wordings and order anew: under the same facts, gates that differ in order alone came out with a cosine of
-.88, so that their spread would say little about what another sample of facts gives.
+draws facts, wordings and order anew: under the same facts, gates that differed in order alone had a cosine of
+.88 in the pilot, so that their spread would say little about what another sample of facts gives.
 """
 
 from collections import Counter
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mechgate.data.claims import ASSERTED, UNASKED
-from mechgate.data.controls import CONTROLS
 from mechgate.data.facts import domains
 from mechgate.data.pairs import Example, Pair, data_hash
 from mechgate.data.tasks import load_pairs
@@ -152,7 +151,7 @@ def _drawn(task: str, domain: str | None, seed: int) -> list[Pair]:
         pairs, stream = load_pairs(task, domain, "train"), "facts"
     else:
         pairs = load_pairs(task, split="train")
-        on_facts = task in CONTROLS and pairs[0].domain in domains()  # shuffled: sycophancy's own prompts
+        on_facts = pairs[0].domain in domains()  # shuffled: sycophancy's own prompts
         pairs = [pair for pair in pairs if not on_facts or domain in (None, pair.domain)]
         stream = "facts" if on_facts else task
     names = sorted({pair.fact_id for pair in pairs})

@@ -102,3 +102,18 @@ def shaken() -> Callable[..., GateSet]:
         return gates
 
     return shake
+
+
+@pytest.fixture
+def in_pieces() -> Callable[[Any, torch.Tensor], torch.Tensor]:
+    """`in_pieces(hf, tokens)`: logits of four tokens at once and then one at a time, through a KV cache."""
+
+    def run(hf: Any, tokens: torch.Tensor) -> torch.Tensor:
+        part = hf(input_ids=tokens[:, :4], use_cache=True)
+        pieces = [part.logits]
+        for i in range(4, tokens.shape[1]):
+            part = hf(input_ids=tokens[:, i : i + 1], past_key_values=part.past_key_values, use_cache=True)
+            pieces.append(part.logits)
+        return torch.cat(pieces, dim=1)
+
+    return run

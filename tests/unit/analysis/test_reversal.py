@@ -196,8 +196,8 @@ def test_true_claims_that_move_exactly_alike_have_a_sigma_of_exactly_0() -> None
 
 
 def test_an_interval_across_the_bound_is_unclear() -> None:
-    found = reversal.selectivity(*claims(reversal.SELECTIVITY_BOUND, 2.0), -1.0, seed=0)
-    assert found["sigma"]["low"] < reversal.SELECTIVITY_BOUND < found["sigma"]["high"]
+    found = reversal.selectivity(*claims(reversal.SIGMA_BOUND, 2.0), -1.0, seed=0)
+    assert found["sigma"]["low"] < reversal.SIGMA_BOUND < found["sigma"]["high"]
     assert found["outcome"] == "unclear"
 
 

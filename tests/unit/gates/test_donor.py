@@ -92,20 +92,17 @@ def test_padding_prefixes_branches_and_batches_change_nothing(bridge: Any, donor
     assert (together - base).abs().max() > 0.05
 
 
-def test_a_kv_cache_and_left_padding_change_nothing(bridge: Any, donor: DonorGateSet, tokens: torch.Tensor) -> None:
+def test_a_kv_cache_and_left_padding_change_nothing(
+    bridge: Any, donor: DonorGateSet, tokens: torch.Tensor, in_pieces: Any
+) -> None:
     hf, options = bridge.original_model, dict(max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=2)
     short = tokens[1:, :7]
     padded = torch.cat([tokens[:1], torch.cat([torch.full((1, 4), 2), short], dim=1)])
     mask = torch.ones_like(padded)
     mask[1, :4] = 0
     with torch.no_grad(), donor.attached(bridge):
-        whole = hf(input_ids=tokens, use_cache=False).logits
-        part = hf(input_ids=tokens[:, :4], use_cache=True)
-        pieces = [part.logits]
-        for i in range(4, tokens.shape[1]):
-            part = hf(input_ids=tokens[:, i : i + 1], past_key_values=part.past_key_values, use_cache=True)
-            pieces.append(part.logits)
-        torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-4, rtol=1e-4)
+        whole, pieces = hf(input_ids=tokens, use_cache=False).logits, in_pieces(hf, tokens)
+        torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=1e-4)
         batch = hf.generate(padded, attention_mask=mask, **options)
         alone = hf.generate(short, attention_mask=torch.ones_like(short), **options)
         cacheless = hf.generate(short, attention_mask=torch.ones_like(short), use_cache=False, **options)

@@ -90,6 +90,29 @@ class Screen:
         tables = [torch.einsum("thd,the->hde", slopes(layer), deltas(layer)) for layer in gates.layers]
         return torch.stack(tables).double().cpu().numpy() / self.n_prompts
 
+    def only(self, prompts: Sequence[int]) -> "Screen":
+        """The same of some of its prompts, numbered anew in the order given; raises `InputError` for none, one named
+        twice or one that is not there."""
+        order = list(prompts)
+        if not order or len(set(order)) < len(order) or not set(order) <= set(range(self.n_prompts)):
+            raise InputError(
+                "those are not prompts of the screen",
+                got=order,
+                allowed=f"some of 0 to {self.n_prompts - 1}, each once",
+            )
+        number = torch.full((self.n_prompts,), -1, device=self.owner.device)
+        number[order] = torch.arange(len(order), device=self.owner.device)
+        owner = number[self.owner]
+        kept = owner >= 0
+        return dataclasses.replace(
+            self,
+            n_prompts=len(order),
+            slope={layer: values[kept] for layer, values in self.slope.items()},
+            inputs={layer: values[kept] for layer, values in self.inputs.items()},
+            owner=owner[kept],
+            position=self.position[kept],
+        )
+
     def _delta(self, gates: GateSet, layer: int) -> torch.Tensor:
         """scale * (g - 1), a value a z element: [n_tokens, d_z]."""
         where = gates.at(self.position) if isinstance(gates, DonorGateSet) else contextlib.nullcontext()

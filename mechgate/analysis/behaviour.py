@@ -26,7 +26,10 @@ MEASURES = ("stance", "answers", "items", "neutral", "replies")
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What is measured on: pairs for stance margins and for answer margins by name, items, texts, prompts to reply to."""
+    """What is measured on: pairs for stance margins and for answer margins by name, items, texts, prompts to reply to.
+
+    `stance_answers` are the (agreeing, disagreeing) answers of stance margins; None is the shipped ones.
+    """
 
     stance: dict[str, list[Pair]]
     answers: dict[str, list[Pair]]
@@ -34,6 +37,7 @@ class Material:
     texts: dict[str, str | Example]
     replies: dict[str, list[Pair]]
     max_new_tokens: int = 40
+    stance_answers: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ def _keys(pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _stance(model: Any, pairs: list[Pair], material: Material) -> pd.DataFrame:
-    return _keys(pairs).assign(value=stance_margins(model, pairs, label=None).mean(axis=1))
+    return _keys(pairs).assign(value=stance_margins(model, pairs, material.stance_answers, label=None).mean(axis=1))
 
 
 def _answers(model: Any, pairs: list[Pair], material: Material) -> pd.DataFrame:

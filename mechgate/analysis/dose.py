@@ -21,6 +21,10 @@ from mechgate.measure.capability import neutral_text
 FARTHEST = 20.0
 TOLERANCE = 0.05
 """How far, as a share of the wanted KL, a matched one may be off."""
+ENOUGH = 0.01
+"""How near it the search stops."""
+LEAP = 4.0
+"""How many times larger the next strength to try may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ def matched_dose(
 ) -> MatchedDose:
     """The strength of `sign` at which KL(base || gates) on `texts` is `wanted` (nats a token), within 5%.
 
-    The smallest such strength of the doubling sequence's bracket, up to `farthest` in size. "Cannot be matched" is a
+    A strength in the first bracket found on the way up from 1, up to `farthest` in size. "Cannot be matched" is a
     result, no error: a gate set may be too weak at any strength, or leap over the wanted value. Raises `InputError`
     unless `wanted` and `farthest` are positive and finite and `sign` is 1 or -1.
     """
@@ -69,17 +73,20 @@ def matched_dose(
             (seen[size],) = neutral_kl(model, gates, [sign * size], texts)
         return seen[size]
 
+    def off(size: float) -> float:
+        """How far sqrt(KL) is off, 0 where that is near enough: KL grows about as the square of strength."""
+        found = kl(size) if size else 0.0
+        return 0.0 if abs(found - wanted) <= ENOUGH * wanted else math.sqrt(max(found, 0.0)) - math.sqrt(wanted)
+
     low, high = 0.0, min(1.0, farthest)
-    while kl(high) < wanted:
+    while off(high) < 0:
         if high == farthest:
             return MatchedDose(
                 strength=None, kl=kl(high), wanted=wanted, why=f"KL {kl(high):.3g} even at {sign * high:+g}"
             )
-        low, high = high, min(2 * high, farthest)
-    # KL grows about as the square of strength, so that its root is close to a line.
-    root: Any = brentq(
-        lambda size: math.sqrt(kl(size) if size else 0.0) - math.sqrt(wanted), low, high, xtol=2e-3 * high
-    )
+        step = 1.1 * math.sqrt(wanted / max(kl(high), 1e-12))
+        low, high = high, min(high * min(max(step, 1.2), LEAP), farthest)
+    root: Any = brentq(off, low, high, xtol=2e-3 * high)
     best = min((size for size in seen if low <= size <= high), key=lambda size: abs(kl(size) - wanted))
     if abs(kl(best) - wanted) > TOLERANCE * wanted:
         return MatchedDose(

@@ -131,7 +131,11 @@ def _named_gates(paths: tuple[str, ...]) -> dict[str, Path]:
 def _hashes(chosen: Material) -> dict[str, str]:
     """What each measure reads of the material, as a hash: the user's own stock may change under the same settings."""
     parts = asdict(chosen)
-    parts = {name: parts[name] for name in ("stance", "answers", "items", "texts", "replies", "max_new_tokens")}
+    parts = {
+        name: parts[name]
+        for name in ("stance", "stance_answers", "answers", "items", "texts", "replies", "max_new_tokens")
+    }
+    parts["stance"] = [parts["stance"], parts.pop("stance_answers")]
     parts["replies"] = [parts["replies"], parts.pop("max_new_tokens")]
     parts["neutral"] = parts.pop("texts")
     return {name: stable_hash(part) for name, part in parts.items()}

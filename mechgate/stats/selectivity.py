@@ -5,7 +5,7 @@ change it. Harmonic means of completeness and selectivity (arXiv 2408.15510) hav
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,15 +87,19 @@ def judge(
     found: Axis,
     *,
     spared: Mapping[str, Equivalence],
+    nulls: Mapping[str, Estimate | None],
     controls: Mapping[str, Estimate | None],
+    blind: Collection[str] = (),
     discrimination: Estimate | None = None,
     probe: Estimate | None = None,
 ) -> Verdict:
     """The verdict on an axis.
 
-    `spared`: a TOST on each damage measure (item margins, perplexity, over-refusal). `controls`: for each null family
-    and trained control, learned |E| minus the control's at the dose where both move neutral text equally far; None
-    where a control cannot be matched at any dose. `discrimination`: the base's change from true to false claims, 0 at
+    `spared`: a TOST on each damage measure (item margins, perplexity, over-refusal); `blind` names those that missed
+    gates known to damage, which cannot pass. `nulls` and `controls`: for each null family and each task of trained
+    controls, learned |E| minus theirs at the dose where both move neutral text equally far; None where one cannot be
+    matched at any dose. Nulls alone show that something was learned, not that it is selective: without one trained
+    control that could be matched no verdict is selective. `discrimination`: the base's change from true to false claims, 0 at
     chance; `probe`: accuracy of a held-out truth probe minus chance. Both at chance: a model that holds no difference
     between true and false claims cannot show gates that respect it.
 
@@ -116,23 +120,30 @@ def judge(
     if sigma.high < SIGMA_BOUND:
         reasons.append(f"at least {1 - SIGMA_BOUND:.0%} of the effect is had on what should be spared")
         return _verdict("not selective", reasons, [f"sigma's interval above {SIGMA_BOUND} on new facts"])
-    failed = [f"{name}: {_why(test)}" for name, test in spared.items() if not test.passed]
-    unbeaten = [f"{name}: {x}" for name, x in controls.items() if x is not None and x.low <= 0]
-    unmatched = [name for name, x in controls.items() if x is None]
+    missed = {name: "uninformative, it missed gates that are known to damage" for name in blind if name in spared}
+    failed = [
+        f"{name}: {missed.get(name) or _why(test)}"
+        for name, test in spared.items()
+        if name in missed or not test.passed
+    ]
+    rivals = {**nulls, **controls}
+    unbeaten = [f"{name}: {x}" for name, x in rivals.items() if x is not None and x.low <= 0]
+    unmatched = [name for name, x in rivals.items() if x is None]
+    trained = [name for name, x in controls.items() if x is not None]
     reasons += [f"not shown to be spared, {text}" for text in failed]
     reasons += [f"control not beaten at equal dose, {text}" for text in unbeaten]
     reasons += [f"control not matchable at any dose: {name}" for name in unmatched]
     reasons += [] if spared else ["no damage measure was tested"]
-    reasons += [] if controls else ["no control was run"]
+    reasons += [] if trained else ["no trained control was run at equal dose"]
     overshoots = sigma.low > 2 - SIGMA_BOUND
     if overshoots:
         reasons.append("what should be spared moves the other way, by at least half as much")
-    clean = spared and controls and not failed and not unbeaten and not overshoots
-    if sigma.low > SIGMA_BOUND and clean and len(unmatched) < len(controls):
+    clean = spared and trained and not failed and not unbeaten and not overshoots
+    if sigma.low > SIGMA_BOUND and clean:
         return _verdict("selective", reasons, ["a damage measure, a control or facts on which it does not hold"])
     wishes = [] if sigma.low > SIGMA_BOUND else [f"more facts or seeds: sigma's interval reaches {sigma.low:+.2f}"]
     wishes += [f"more items, or less damage: {text}" for text in failed]
-    wishes += ["a larger effect at equal dose than every control"] if unbeaten or not controls else []
+    wishes += ["a larger effect at equal dose than every control"] if unbeaten or not trained else []
     wishes += ["a test of damage"] if not spared else []
     if sigma.low > 0:  # and high >= SIGMA_BOUND
         return _verdict("partly selective", reasons, wishes)

@@ -48,7 +48,7 @@ def spared(mean: float):
 
 PASSED, FAILED = spared(0.0), spared(0.4)
 BEATEN, UNBEATEN = estimate(0.5, 1.5), estimate(-0.2, 0.8)
-GOOD = {"spared": {"items": PASSED}, "controls": {"dampener": BEATEN}}
+GOOD = {"spared": {"items": PASSED}, "nulls": {"dampener": BEATEN}, "controls": {"sign-off": BEATEN}}
 
 
 def test_the_evidence_used_here_pass_and_fail():
@@ -103,9 +103,11 @@ def test_an_interval_across_the_bound_is_partly_and_one_across_zero_inconclusive
         ({"spared": {"items": FAILED}}, "not shown to be spared, items"),
         ({"spared": {"items": PASSED, "perplexity": tost([0.0] * 5, range(5), margin=0.1)}}, "uninformative"),
         ({"spared": {}}, "no damage measure was tested"),
-        ({"controls": {"dampener": BEATEN, "sign-off": UNBEATEN}}, "control not beaten at equal dose, sign-off"),
-        ({"controls": {}}, "no control was run"),
-        ({"controls": {"haar": None}}, "control not matchable at any dose: haar"),
+        ({"controls": {"sign-off": BEATEN, "shuffled": UNBEATEN}}, "control not beaten at equal dose, shuffled"),
+        ({"nulls": {"dampener": UNBEATEN}}, "control not beaten at equal dose, dampener"),
+        ({"controls": {}}, "no trained control was run"),
+        ({"controls": {"sign-off": None}}, "control not matchable at any dose: sign-off"),
+        ({"blind": {"items"}}, "items: uninformative, it missed gates that are known to damage"),
     ],
 )
 def test_selective_needs_every_test_passed_and_every_control_beaten(changed, says):
@@ -115,7 +117,7 @@ def test_selective_needs_every_test_passed_and_every_control_beaten(changed, say
 
 
 def test_a_control_that_cannot_be_matched_is_named_and_forbids_nothing():
-    verdict = judge(found(-3.0, 0.0), spared=GOOD["spared"], controls={"dampener": BEATEN, "haar": None})
+    verdict = judge(found(-3.0, 0.0), **{**GOOD, "nulls": {"dampener": BEATEN, "haar": None}})
     assert verdict.outcome == "selective"
     assert "control not matchable at any dose: haar" in verdict.reasons
 
@@ -148,7 +150,7 @@ def test_false_praise_is_rare_where_sigma_sits_on_the_bound():
 def test_every_verdict_has_reasons_and_what_would_change_it_and_is_json():
     worlds = [found(e, a) for e, a in ((-3.0, 0.0), (-3.0, -3.0), (-0.2, 0.0), (-3.0, -1.4))]
     for world in worlds:
-        for evidence in (GOOD, {"spared": {"items": FAILED}, "controls": {"a": UNBEATEN}}):
+        for evidence in (GOOD, {"spared": {"items": FAILED}, "nulls": {}, "controls": {"a": UNBEATEN}}):
             verdict = judge(world, **evidence)
             assert verdict.outcome in OUTCOMES
             assert verdict.reasons

@@ -1,0 +1,222 @@
+"""One verdict a context: the gated model itself, and hosts that something else made misbehave."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mechgate.gates.gateset import GateSet
+from mechgate.referee.nulls import null_numbers
+from mechgate.referee.rivals import Rivals
+from mechgate.referee.summary import (
+    axis_at,
+    by_set,
+    canby,
+    changes,
+    curves,
+    interaction,
+    rank,
+    rival,
+    spared_abilities,
+)
+from mechgate.referee.tables import DAMAGING, Tables
+from mechgate.stats.equivalence import Equivalence
+from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
+from mechgate.stats.hierarchical import hierarchical_bootstrap
+from mechgate.stats.multiplicity import holm
+from mechgate.stats.selectivity import Axis, Verdict, judge
+
+Sets = Mapping[str, GateSet]
+DECIDED = ("ineffective", "undecidable", "not selective")
+"""Outcomes that neither controls nor tests of damage can change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A verdict, the numbers behind it as plain JSON values, and the doses at which rivals equal the gates."""
+
+    verdict: Verdict
+    numbers: dict[str, Any]
+    rows: pd.DataFrame
+    start: pd.DataFrame
+
+
+def base_context(
+    tables: Tables,
+    gates: Sets,
+    controls: Mapping[str, Sets],
+    *,
+    known: set[str] | None,
+    probe: dict[str, Any] | None,
+    about_truth: bool,
+) -> Context:
+    """Everything on the gated model: curves, nulls, controls, spared abilities, claims, verdict."""
+    settings, seed = tables.settings, tables.settings.seed
+    start = tables.start()
+    rows = pd.concat([tables.turned(name, one, settings.both) for name, one in gates.items()], ignore_index=True)
+    numbers = _axes(rows, start, tables, known)
+    found: Axis = numbers.pop("axis")
+    discrimination = _discrimination(start, seed) if about_truth else None
+    accuracy: Estimate | None = probe["accuracy"] if probe else None
+    chance = {"discrimination": discrimination, "probe": accuracy}
+    numbers["base"] = {name: None if e is None else e.to_json() for name, e in chance.items()}
+    numbers["base"]["probe layer"] = probe["layer"] if probe else None
+
+    dose_facts = {pair.fact_id for pair in tables.dose_sides["wanted"]}
+    at_dose = rows[rows["fact"].isin(dose_facts)]
+    curve_rows = [tables.curve(name, one) for name, one in gates.items()]
+    numbers["curves"] = curves(pd.concat([at_dose, *curve_rows], ignore_index=True), start, seed=seed)
+    learned = at_dose[at_dose["strength"] == settings.strength]
+    numbers["plane"] = {"facts": len(dose_facts), "gates": by_set(at_dose, start)}
+    numbers["plane"]["controls"] = [
+        {**point, "task": task}
+        for task, group in controls.items()
+        for point in by_set(pd.concat([tables.control(task, n, g) for n, g in group.items()]), start)
+    ]
+    rivals = Rivals(tables)
+    numbers["nulls"] = null_numbers(rivals, gates, rows, start)
+
+    kls = {name: tables.kl(name, one) for name, one in gates.items()}
+    numbers["dose"] = {"kl": kls, "texts": len(tables.texts)}
+    dosed = dosed_rivals(rivals, gates, controls, kls)
+    contrasts = {kind: _contrasts(learned, group, start, seed) for kind, group in dosed.items()}
+    numbers["equal dose"] = {kind: _plain(group) for kind, group in contrasts.items()}
+    estimates: dict[str, Any] = {k: {n: one["estimate"] for n, one in group.items()} for k, group in contrasts.items()}
+    own = float(changes(learned, start, "wanted").values.mean())
+    effects = {t: [s["wanted"] for s in one["sets"] or []] for t, one in contrasts["controls"].items()}
+    numbers["rank"] = rank(own, effects) if effects else None
+
+    tests, blind, described = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
+    numbers["spared"] = {name: test.to_json() | {"blind": name in blind} for name, test in tests.items()}
+    numbers["described"] = described
+    numbers["claims"] = _claims(numbers, tests)
+    verdict = judge(found, spared=tests, blind=blind, **estimates, discrimination=discrimination, probe=accuracy)
+    numbers["verdict"] = verdict.to_json()
+    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start)
+
+
+def host_context(
+    tables: Tables,
+    base_tables: Tables,
+    gates: Sets,
+    controls: Mapping[str, Sets],
+    *,
+    known: set[str] | None,
+    base: Context,
+) -> Context:
+    """The same gates in a host. Controls and damage are measured there only where they could change the verdict."""
+    settings, seed = tables.settings, tables.settings.seed
+    start = tables.start()
+    rows = pd.concat([tables.turned(n, one, [settings.strength]) for n, one in gates.items()], ignore_index=True)
+    numbers = _axes(rows, start, tables, known)
+    found: Axis = numbers.pop("axis")
+    numbers["addition"] = _addition(rows, start, base, settings.strength, seed)
+    numbers["divergence"] = _divergence(tables.divergence(gates, base_tables.model), seed)
+    less = [part["change"]["high"] < 0 for part in numbers["divergence"].values()]
+    apart = numbers["addition"]["low"] > 0 or numbers["addition"]["high"] < 0
+    numbers["word"] = "reverses" if apart and all(less) and _outdoes(numbers["addition"], found) else "opposes"
+    verdict = judge(found, spared={}, nulls={}, controls={})
+    numbers["decided by the axis"] = verdict.outcome in DECIDED
+    if not numbers["decided by the axis"]:
+        dose_facts = {pair.fact_id for pair in tables.dose_sides["wanted"]}
+        learned = rows[rows["fact"].isin(dose_facts)]
+        kls = {name: tables.kl(name, one) for name, one in gates.items()}
+        dosed = dosed_rivals(Rivals(tables), gates, controls, kls)
+        contrasts = {kind: _contrasts(learned, group, start, seed) for kind, group in dosed.items()}
+        numbers["equal dose"] = {kind: _plain(group) for kind, group in contrasts.items()}
+        estimates: dict[str, Any] = {k: {n: one["estimate"] for n, one in g.items()} for k, g in contrasts.items()}
+        tests, blind, numbers["described"] = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
+        numbers["spared"] = {name: test.to_json() | {"blind": name in blind} for name, test in tests.items()}
+        verdict = judge(found, spared=tests, blind=blind, **estimates)
+    numbers["verdict"] = verdict.to_json()
+    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start)
+
+
+def dosed_rivals(
+    rivals: Rivals, gates: Sets, controls: Mapping[str, Sets], kls: Mapping[str, float]
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """Rows at equal dose of every null family (one draw a gate set) and every control task."""
+    mean = sum(kls.values()) / len(kls)
+    nulls = {
+        family: pd.concat([rivals.dosed_null(n, g, family, kls[n]) for n, g in gates.items()], ignore_index=True)
+        for family in rivals.settings.dosed_families
+    }
+    trained = {
+        task: pd.concat(
+            [rivals.dosed_control(task, n, g, mean) for n, g in group.items()],
+            ignore_index=True,
+        )
+        for task, group in controls.items()
+    }
+    return {"nulls": nulls, "controls": trained}
+
+
+def _axes(rows: pd.DataFrame, start: pd.DataFrame, tables: Tables, known: set[str] | None) -> dict[str, Any]:
+    """The axis on all and on known facts, at the verdict's strength and the opposite one, set by set."""
+    settings, seed = tables.settings, tables.settings.seed
+    strengths = [s for s in settings.both if s in set(rows["strength"])]
+    found = axis_at(rows, start, settings.strength, seed=seed)
+    numbers: dict[str, Any] = {"axis": found, "facts": int(start["fact"].nunique()), "axes": {}}
+    for label, kept in (("all", None), ("known", known)):
+        part = rows if kept is None else rows[rows["fact"].isin(kept)]
+        if label == "known" and (kept is None or part["fact"].nunique() < 2):
+            continue
+        numbers["axes"][label] = [
+            axis_at(part, start, s, seed=seed).to_json() | {"facts": int(part["fact"].nunique())} for s in strengths
+        ]
+    numbers["sets"] = by_set(rows, start)
+    numbers["interaction"] = interaction(rows, start, settings.strength, seed=seed).to_json()
+    numbers["reported only"] = canby(rows, start, settings.strength)
+    return numbers
+
+
+def _discrimination(start: pd.DataFrame, seed: int) -> Estimate:
+    wide = start.groupby(["fact", "set"])["value"].mean().unstack("set")
+    return bootstrap_mean((wide["wanted"] - wide["unwanted"]).to_numpy(), wide.index.to_numpy(), seed=seed)
+
+
+def _contrasts(
+    learned: pd.DataFrame, group: Mapping[str, pd.DataFrame], start: pd.DataFrame, seed: int
+) -> dict[str, Any]:
+    return {name: rival(learned, rows, start, seed=seed) for name, rows in group.items()}
+
+
+def _plain(group: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {n: one | {"estimate": one["estimate"] and one["estimate"].to_json()} for n, one in group.items()}
+
+
+def _claims(numbers: Mapping[str, Any], tests: Mapping[str, Equivalence]) -> dict[str, Any]:
+    """The primary claims' p-values, and what Holm makes of them together."""
+    p = {"false and true sides move apart": numbers["interaction"]["p"]}
+    p |= {f"spared: {name}": test.p for name, test in tests.items()}
+    if numbers["rank"] and numbers["rank"]["p"] is not None:
+        p["larger effect than every trained control at equal dose"] = numbers["rank"]["p"]
+    return {name: {"p": p[name], "holm": adjusted} for name, adjusted in holm(p).items()}
+
+
+def _addition(rows: pd.DataFrame, start: pd.DataFrame, base: Context, strength: float, seed: int) -> dict[str, Any]:
+    """(host with gates - host) - (base with gates - base) on the wanted side: 0 where the gates merely add."""
+    there = changes(rows, start, "wanted")
+    here = changes(base.rows[base.rows["strength"] == strength], base.start, "wanted")
+    return hierarchical_bootstrap((there, here), statistic=lambda h, b: h - b, seed=seed).to_json()
+
+
+def _outdoes(addition: Mapping[str, Any], found: Axis) -> bool:
+    """Whether the gates do more in the host than in the base, in the direction of their effect."""
+    return addition["value"] * found.effect.value > 0
+
+
+def _divergence(rows: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """KL(base || host) and its change by the gates, nats a token, on neutral texts and on what should be spared."""
+    found = {}
+    for kind, part in rows.groupby("set"):
+        host = part[part["seed"] == ""].set_index("id")
+        gated = part[part["seed"] != ""]
+        moved = gated["kl"].to_numpy() - host.loc[gated["id"], "kl"].to_numpy()
+        ids, tokens = gated["id"].to_numpy(), gated["tokens"].to_numpy(dtype=float)
+        level = bootstrap_ratio(
+            host["kl"].to_numpy(), host["tokens"].to_numpy(dtype=float), host.index.to_numpy(), seed=seed
+        )
+        found[str(kind)] = {"host": level.to_json(), "change": bootstrap_ratio(moved, tokens, ids, seed=seed).to_json()}
+    return found

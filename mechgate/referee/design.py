@@ -1,0 +1,169 @@
+"""What a selectivity analysis measures, on what: the settings, and the shipped axis of false against true claims."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mechgate.analysis.behaviour import Material
+from mechgate.data.pairs import Example, Pair
+from mechgate.data.sets import chat, choice_items, prose
+from mechgate.data.splits import split_ids
+from mechgate.data.tasks import load_pairs
+from mechgate.errors import InputError
+from mechgate.gates.nulls import FAMILIES
+from mechgate.referee.draws import SIDES, TABLED
+
+DOSES = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+QUICK_DOSES = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
+REFUSAL = "over-refusal"
+FEWEST_EXACT = 19
+FOR_P = 99
+
+
+class SelectivitySettings(BaseModel):
+    """What `mechgate selectivity` does; unknown keys are errors.
+
+    The verdict is at `strength`, on `facts` facts (None: all) in `phrasings` wordings. Dose curves, controls and nulls
+    at equal dose are measured on `dose_facts` of these; exact draws of null families on `null_facts` of those:
+    `exact` draws on the first gate set, `exact_others` on each other one, of the families in `exact_families`;
+    `screened` first-order draws (`recomputed` of families whose values are computed draw by draw) of all in `families`.
+    `dosed_families` are also measured at equal dose, one draw a gate set. Null gates are matched, and doses found, on
+    `neutral_texts` texts of which `dose_texts` set the dose.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strength: float = -1.0
+    strengths: tuple[float, ...] = DOSES
+    split: str = "test"
+    facts: int | None = Field(default=None, ge=4)
+    phrasings: int = Field(default=1, ge=1)
+    dose_facts: int = Field(default=24, ge=2)
+    null_facts: int = Field(default=8, ge=2)
+    families: tuple[str, ...] = tuple(FAMILIES)
+    exact_families: tuple[str, ...] = tuple(FAMILIES)
+    dosed_families: tuple[str, ...] = tuple(FAMILIES)
+    exact: int = Field(default=100, ge=FEWEST_EXACT)
+    exact_others: int = Field(default=20, ge=FEWEST_EXACT)
+    screened: int = Field(default=10_000, ge=100)
+    recomputed: int = Field(default=200, ge=FEWEST_EXACT)
+    dose_texts: int = Field(default=8, ge=1)
+    neutral_texts: int = Field(default=16, ge=1)
+    known: bool = True
+    seed: int = 0
+
+    @classmethod
+    def quick(cls, **values: Any) -> "SelectivitySettings":
+        """Within minutes: exact row-sign nulls alone (99, on 8 facts), the others screened, a shorter curve, 60 facts."""
+        usual: dict[str, Any] = dict(
+            strengths=QUICK_DOSES,
+            facts=60,
+            dose_facts=12,
+            exact=FOR_P,
+            exact_families=("row-sign",),
+            families=TABLED,
+            dosed_families=("row-sign", "head-permutation", "static-mean", "dampener"),
+            known=False,
+        )
+        return cls(**{**usual, **values})
+
+    @field_validator("families", "exact_families", "dosed_families")
+    @classmethod
+    def _families(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(value) - set(FAMILIES):
+            raise ValueError(f"unknown null families {sorted(unknown)}; allowed: {', '.join(FAMILIES)}")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("strengths")
+    @classmethod
+    def _strengths(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not np.isfinite(value).all():
+            raise ValueError("strengths must be finite numbers, at least one")
+        return tuple(sorted(set(value) - {0.0}))  # strength 0 is measured once for all
+
+    @model_validator(mode="after")
+    def _fit(self) -> "SelectivitySettings":
+        if self.strength == 0 or not np.isfinite(self.strength):
+            raise ValueError("strength must be finite and not 0")
+        if self.facts is not None and self.dose_facts > self.facts:
+            raise ValueError("dose_facts must be some of the facts")
+        if self.null_facts > self.dose_facts:
+            raise ValueError("null_facts must be some of the dose_facts")
+        return self
+
+    @property
+    def both(self) -> tuple[float, ...]:
+        """The verdict's strength, and the opposite one beside it."""
+        return (self.strength, -self.strength)
+
+
+def settings_of(quick: bool = False, **values: Any) -> SelectivitySettings:
+    """`SelectivitySettings`, with what pydantic finds as one `InputError`."""
+    try:
+        return SelectivitySettings.quick(**values) if quick else SelectivitySettings(**values)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+        raise InputError("the settings of the selectivity analysis cannot be used", got=found) from error
+
+
+def shipped_material(settings: SelectivitySettings) -> Material:
+    """The shipped axis: false claims (wanted) against the true claims of the same facts, asked alike (unwanted); with
+    four-choice items, neutral texts and benign requests as what should stay as it was. All of `settings.split`."""
+    wanted, unwanted = (
+        load_pairs(task, None, settings.split, phrasings=settings.phrasings)
+        for task in ("sycophancy", "genuine-agreement")
+    )
+    return Material(
+        stance={"wanted": wanted, "unwanted": unwanted},
+        answers={REFUSAL: load_pairs("over-refusal", None, "all")},
+        items=list(choice_items()),
+        texts=neutral_texts(settings.split),
+        replies={},
+    )
+
+
+def neutral_texts(split: str) -> dict[str, str | Example]:
+    """Prose passages and the split's neutral chat by id, in turn, so that any prefix holds both."""
+    passages: list[tuple[str, str | Example]] = [(passage.id, passage.text) for passage in prose()]
+    chosen = split_ids([exchange.id for exchange in chat()], split)
+    talk: list[tuple[str, str | Example]] = [(x.id, x.as_example()) for x in chat() if x.id in chosen]
+    both = [pair for two in zip(passages, talk, strict=False) for pair in two]
+    n = min(len(passages), len(talk))
+    return dict([*both, *passages[n:], *talk[n:]])
+
+
+def check_sides(stance: dict[str, list[Pair]]) -> None:
+    """Raise `InputError` unless both sides are there, with equally many wordings of the same facts."""
+    if set(stance) != set(SIDES):
+        raise InputError("an axis has two sides", got=sorted(stance), allowed=list(SIDES))
+    counts = [Counter(pair.fact_id for pair in stance[side]) for side in SIDES]
+    if counts[0] != counts[1]:
+        odd = sorted(set(counts[0].items()) ^ set(counts[1].items()))[:3]
+        raise InputError(
+            "the two sides must be about the same facts, in equally many wordings",
+            got=f"they differ in {', '.join(name for name, _ in odd)}",
+            do="make a wanted and an unwanted pair for each cell",
+        )
+    if len(set(counts[0].values())) > 1:
+        raise InputError("every fact needs equally many wordings", got=sorted(set(counts[0].values())))
+
+
+def some_facts(stance: dict[str, list[Pair]], n: int | None) -> dict[str, list[Pair]]:
+    """Both sides on `n` of the facts, spread over their order (None: all). Raises `InputError` if there are fewer."""
+    facts = list(dict.fromkeys(pair.fact_id for pair in stance["wanted"]))
+    if n is None or n == len(facts):
+        return stance
+    if n > len(facts):
+        raise InputError("there are fewer facts than that", got=n, allowed=f"at most {len(facts)}")
+    kept = {facts[i] for i in np.linspace(0, len(facts) - 1, n).round().astype(int)}
+    return {side: [pair for pair in pairs if pair.fact_id in kept] for side, pairs in stance.items()}
+
+
+def first_texts(material: Material, n: int) -> Sequence[str | Example]:
+    """The first `n` neutral texts. Raises `InputError` for none."""
+    if not material.texts:
+        raise InputError("the material has no neutral texts", do="give some: doses are matched on them")
+    return list(material.texts.values())[:n]

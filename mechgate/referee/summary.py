@@ -1,0 +1,194 @@
+"""From measured rows to what the verdict stands on: axes, contrasts at equal dose, spared abilities, claims."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mechgate.errors import InputError
+from mechgate.stats.equivalence import Equivalence, item_margin, tost
+from mechgate.stats.estimates import Estimate, bootstrap_mean
+from mechgate.stats.grids import Grid, grid_from_rows
+from mechgate.stats.hierarchical import hierarchical_bootstrap
+from mechgate.stats.permutation import FEWEST_NULLS, p_from_null, sign_flip_p
+from mechgate.stats.selectivity import Axis, axis
+
+PERPLEXITY_RATIO = 1.05
+
+
+def changes(rows: pd.DataFrame, start: pd.DataFrame, side: str) -> Grid:
+    """Changes of the stance margin from `start` on one side: gate sets x facts x wordings (in the pairs' order)."""
+    here = rows[rows["set"] == side]
+    base = start[start["set"] == side].set_index("id")["value"]
+    if lost := sorted(set(here["id"]) - set(base.index)):
+        raise InputError("prompts were not measured without gates", got=lost[:3], do="measure them at strength 0 too")
+    moved = here["value"].to_numpy() - base.loc[here["id"]].to_numpy()
+    wording = here.groupby(["seed", "fact"], sort=False).cumcount().to_numpy()
+    return grid_from_rows(moved, here["seed"].to_numpy(), here["fact"].to_numpy(), wording)
+
+
+def axis_at(rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int) -> Axis:
+    """E, A and sigma of the gate sets in `rows` at one strength, from all their facts."""
+    here = rows[rows["strength"] == strength]
+    return axis(changes(here, start, "wanted"), changes(here, start, "unwanted"), strength=strength, seed=seed)
+
+
+def by_set(rows: pd.DataFrame, start: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean change of both sides for every gate set and strength in `rows`, as plain values."""
+    found = []
+    for name in sorted(set(rows["seed"])):
+        for strength in sorted(set(rows["strength"])):
+            part = rows[(rows["seed"] == name) & (rows["strength"] == strength)]
+            if len(part):
+                e, a = (float(changes(part, start, side).values.mean()) for side in ("wanted", "unwanted"))
+                found.append({"set": str(name), "strength": float(strength), "wanted": e, "unwanted": a})
+    return found
+
+
+def curves(rows: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+    """Both sides over strength (0 is exact) with intervals, and the odd and even parts at each |s| with both signs.
+
+    O = (f(s) - f(-s)) / 2, V = (f(s) + f(-s)) / 2 - f(0). To first order any gate is odd: no evidence of selection.
+    """
+    strengths = [float(s) for s in sorted(set(rows["strength"]))]
+    facts = set.intersection(*(set(rows.loc[rows["strength"] == s, "fact"]) for s in strengths))
+    common = rows[rows["fact"].isin(facts)]
+    found: dict[str, Any] = {"facts": len(facts)}
+    for side in ("wanted", "unwanted"):
+        levels = start[(start["set"] == side) & start["fact"].isin(facts)]
+        grids = {s: changes(common[common["strength"] == s], start, side) for s in strengths}
+        points = {s: hierarchical_bootstrap(grid, seed=seed) for s, grid in grids.items()}
+        mirrored = [s for s in points if s > 0 and -s in points]
+        found[side] = {
+            "start": bootstrap_mean(levels["value"].to_numpy(), levels["fact"].to_numpy(), seed=seed).to_json(),
+            "points": [{"strength": s, "change": estimate.to_json()} for s, estimate in points.items()],
+            "odd": [{"strength": s, "part": (points[s].value - points[-s].value) / 2} for s in mirrored],
+            "even": [{"strength": s, "part": (points[s].value + points[-s].value) / 2} for s in mirrored],
+        }
+    return found
+
+
+def interaction(found_rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int) -> Estimate:
+    """E - A with its interval; p is the sign-flip test over facts (gate sets and wordings averaged first)."""
+    here = found_rows[found_rows["strength"] == strength]
+    e, a = changes(here, start, "wanted"), changes(here, start, "unwanted")
+    estimate = hierarchical_bootstrap((e, a), statistic=lambda x, y: x - y, seed=seed)
+    return replace(estimate, p=sign_flip_p((e.values - a.values).mean(axis=(0, 2)), seed=seed))
+
+
+def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str, Any]:
+    """Completeness, selectivity and their harmonic mean as in arXiv 2408.15510, on the odds of the two stances.
+
+    p = 1 / (1 + exp(-margin)), goal 0 for a negative strength and 1 for a positive one. Completeness = 1 - |p - goal| on
+    the wanted side; selectivity = 1 - |p - p_base| / max(p_base, 1 - p_base) on the unwanted one; means over prompts.
+    """
+    here = rows[rows["strength"] == strength]
+
+    def odds(side: str) -> tuple[np.ndarray, np.ndarray]:
+        part = here[here["set"] == side]
+        base = start[start["set"] == side].set_index("id")["value"].loc[part["id"]].to_numpy()
+        return _agree(part["value"].to_numpy()), _agree(base)
+
+    goal = 1.0 if strength > 0 else 0.0
+    complete = float((1 - np.abs(odds("wanted")[0] - goal)).mean())
+    now, before = odds("unwanted")
+    selective = float((1 - np.abs(now - before) / np.maximum(before, 1 - before)).mean())
+    both = complete + selective
+    return {
+        "formula": "C = mean(1 - |p - goal|) on wanted, S = mean(1 - |p - p0| / max(p0, 1 - p0)) on unwanted, 2CS/(C+S)",
+        "completeness": complete,
+        "selectivity": selective,
+        "harmonic mean": 2 * complete * selective / both if both else 0.0,
+    }
+
+
+def _agree(margin: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
+
+
+def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+    """Learned |E| minus that of a null family or control task at equal dose; both in rows of one strength each set.
+
+    Sets are paired one to one where there are equally many (a null with the gates it was drawn from), else averaged
+    first. `estimate` is None where no set could be matched; `unmatched` says why those were not.
+    """
+    lost = other[other["why"] != ""]
+    rows = other[other["why"] == ""]
+    why = [f"{row.seed}: {row.why}" for row in lost.itertuples()] if "seed" in lost else list(lost["why"])
+    if not len(rows):
+        return {"estimate": None, "sets": [], "unmatched": why}
+    names = sorted(set(rows["seed"]))
+    own = learned[learned["seed"].isin(names)] if set(names) <= set(learned["seed"]) else learned
+    grids = {side: (changes(own, start, side), changes(rows, start, side)) for side in ("wanted", "unwanted")}
+    e, c = grids["wanted"][0].values, grids["wanted"][1].values
+    if len(e) != len(c):
+        e, c = e.mean(axis=0, keepdims=True), c.mean(axis=0, keepdims=True)
+    estimate = hierarchical_bootstrap((e, c), statistic=lambda x, y: np.abs(x) - np.abs(y), seed=seed)
+    doses = rows.groupby("seed")["dose"].first()
+    sets = []
+    for name in names:
+        part = rows[rows["seed"] == name]
+        moved = {side: float(changes(part, start, side).values.mean()) for side in ("wanted", "unwanted")}
+        sets.append({"set": name, "dose": float(doses[name]), "kl": float(part["kl"].iloc[0]), **moved})
+    return {"estimate": estimate, "sets": sets, "unmatched": why}
+
+
+def rank(learned: float, controls: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Where learned |E| ranks among those of the control sets at equal dose: p = (b + 1) / (K + 1), by set and, tasks
+    being clusters, by each task's mean. None below 19 sets, where p could not reach .05."""
+    sets = [abs(value) for values in controls.values() for value in values]
+    means = [float(np.mean(np.abs(values))) for values in controls.values() if len(values)]
+    enough = len(sets) >= FEWEST_NULLS
+    return {
+        "sets": len(sets),
+        "p": p_from_null(abs(learned), sets, alternative="greater") if enough else None,
+        "tasks": len(means),
+        "p_tasks": (sum(m >= abs(learned) for m in means) + 1) / (len(means) + 1) if means else None,
+    }
+
+
+def spared_abilities(
+    items: pd.DataFrame, neutral: pd.DataFrame, damaging: str
+) -> tuple[dict[str, Equivalence], list[str], dict[str, Any]]:
+    """A TOST on each damage measure, the measures that missed gates known to damage, and what is only described.
+
+    Items and refusals: margins within 0.2 SD of the paired differences; perplexity: at most 5% up, on log ratios a
+    text. Gate sets are averaged item by item. `damaging` is the `seed` of the rows under gates known to damage.
+    """
+    tests: dict[str, Equivalence] = {}
+    blind = []
+    for name, rows, value, margin in _measures(items, neutral):
+        start = rows[rows["seed"] == ""].set_index("id")[value]
+
+        def tested(part: pd.DataFrame, start: Any = start, value: str = value, margin: Any = margin) -> Equivalence:
+            moved = part[value].to_numpy() - start.loc[part["id"]].to_numpy()
+            ids = part["id"].to_numpy()
+            return tost(moved, ids, margin=item_margin(moved, ids) if margin is None else margin)
+
+        tests[name] = tested(rows[~rows["seed"].isin(["", damaging])])
+        known = tested(rows[rows["seed"] == damaging])
+        seen = known.estimate.low > 0 or known.estimate.high < 0
+        if not seen or known.passed:
+            blind.append(name)
+    return tests, blind, _described(items, damaging)
+
+
+def _measures(items: pd.DataFrame, neutral: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str, Any]]:
+    rate = neutral.assign(rate=neutral["nll"] / neutral["tokens"])
+    found: list[tuple[str, pd.DataFrame, str, Any]] = [
+        (f"{name} margin", part, "value", None) for name, part in items.groupby("set", sort=True)
+    ]
+    limit = (None, math.log(PERPLEXITY_RATIO))
+    return found + [(f"perplexity, {name}", part, "rate", limit) for name, part in rate.groupby("set", sort=True)]
+
+
+def _described(items: pd.DataFrame, damaging: str) -> dict[str, Any]:
+    """Four-choice accuracy: described, not tested, below 1,100 items."""
+    rows = items[items["right"].notna()]
+    found = {}
+    for label, part in (("start", rows[rows["seed"] == ""]), ("gated", rows[~rows["seed"].isin(["", damaging])])):
+        found[label] = float(part["right"].mean())
+    return {"four-choice accuracy": found, "items": int(rows["id"].nunique())}

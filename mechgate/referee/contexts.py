@@ -75,6 +75,8 @@ def base_context(
         for point in by_set(pd.concat([tables.control(task, n, g) for n, g in group.items()]), start)
     ]
     rivals = Rivals(tables)
+    band = pd.concat([rivals.null_band(name, one) for name, one in gates.items()], ignore_index=True)
+    numbers["plane"]["row-sign nulls"] = by_set(band, start)
     numbers["nulls"] = null_numbers(rivals, gates, rows, start)
 
     kls = {name: tables.kl(name, one) for name, one in gates.items()}

@@ -41,8 +41,8 @@ class SelectivitySettings(BaseModel):
     split: str = "test"
     facts: int | None = Field(default=None, ge=4)
     phrasings: int = Field(default=1, ge=1)
-    dose_facts: int = Field(default=24, ge=2)
-    null_facts: int = Field(default=8, ge=2)
+    dose_facts: int = Field(default=16, ge=2)
+    null_facts: int = Field(default=6, ge=2)
     families: tuple[str, ...] = tuple(FAMILIES)
     exact_families: tuple[str, ...] = tuple(FAMILIES)
     dosed_families: tuple[str, ...] = tuple(FAMILIES)
@@ -57,7 +57,7 @@ class SelectivitySettings(BaseModel):
 
     @classmethod
     def quick(cls, **values: Any) -> "SelectivitySettings":
-        """Within minutes: exact row-sign nulls alone (99, on 8 facts), the others screened, a shorter curve, 60 facts."""
+        """Within minutes: exact row-sign nulls alone (99), the others screened, a shorter curve, 60 facts."""
         usual: dict[str, Any] = dict(
             strengths=QUICK_DOSES,
             facts=60,
@@ -80,8 +80,8 @@ class SelectivitySettings(BaseModel):
     @field_validator("strengths")
     @classmethod
     def _strengths(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or not np.isfinite(value).all():
-            raise ValueError("strengths must be finite numbers, at least one")
+        if not set(value) - {0.0} or not np.isfinite(value).all():
+            raise ValueError("strengths must be finite numbers, at least one other than 0")
         return tuple(sorted(set(value) - {0.0}))  # strength 0 is measured once for all
 
     @model_validator(mode="after")
@@ -98,6 +98,11 @@ class SelectivitySettings(BaseModel):
     def both(self) -> tuple[float, ...]:
         """The verdict's strength, and the opposite one beside it."""
         return (self.strength, -self.strength)
+
+    @property
+    def bands(self) -> tuple[float, ...]:
+        """Strengths at which controls and some nulls are measured too: both, and the ends of the dose curve."""
+        return tuple(sorted({*self.both, self.strengths[0], self.strengths[-1]}))
 
 
 def settings_of(quick: bool = False, **values: Any) -> SelectivitySettings:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mechgate.analysis.attribution import Screen, screen
+from mechgate.analysis.behaviour import Arm
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import NeutralInputs, neutral_inputs
@@ -71,6 +72,12 @@ class Rivals:
     def dosed_control(self, task: str, name: str, gates: GateSet, wanted: float) -> pd.DataFrame:
         """A control set at equal dose."""
         return self.dosed(name, lambda: gates, wanted, gates_hash(gates), task=task).assign(seed=name)
+
+    def null_band(self, name: str, gates: GateSet) -> pd.DataFrame:
+        """One row-sign null of a gate set at the strengths of the bands, on the facts of the dose curve."""
+        null = draw_null(gates, "row-sign", 0, seed=self.settings.seed, neutral=self.neutral)
+        arms = [Arm(gates=null, strength=s, seed=name) for s in self.settings.bands]
+        return self.tables.stance(f"null band, {name}", f"{name}-null-band", self.tables.dose_sides, arms, null)
 
     def exact(self, name: str, gates: GateSet, family: str, draws: int) -> pd.DataFrame:
         """Exact draws of a null family (`referee.draws.exact_nulls`), or the one row `why` there are none."""

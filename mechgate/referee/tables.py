@@ -39,12 +39,12 @@ class Tables:
 
     def start(self) -> pd.DataFrame:
         """Both sides without gates."""
-        return self._stance("both sides, no gates", "start", self.sides, [Arm()])
+        return self.stance("both sides, no gates", "start", self.sides, [Arm()])
 
     def turned(self, name: str, gates: GateSet, strengths: Sequence[float]) -> pd.DataFrame:
         """Both sides at `strengths`, on the facts of the verdict."""
         arms = [Arm(gates=gates, strength=s, seed=name) for s in strengths]
-        return self._stance(f"both sides, {name}", f"{name}-verdict", self.sides, arms, gates)
+        return self.stance(f"both sides, {name}", f"{name}-verdict", self.sides, arms, gates)
 
     def curve(self, name: str, gates: GateSet) -> pd.DataFrame:
         """Both sides at the other strengths of the dose curve, on the facts for that."""
@@ -52,12 +52,12 @@ class Tables:
         arms = [Arm(gates=gates, strength=s, seed=name) for s in rest]
         if not arms:
             return self.turned(name, gates, self.settings.both).iloc[:0]
-        return self._stance(f"dose curve, {name}", f"{name}-curve", self.dose_sides, arms, gates)
+        return self.stance(f"dose curve, {name}", f"{name}-curve", self.dose_sides, arms, gates)
 
     def control(self, task: str, name: str, gates: GateSet) -> pd.DataFrame:
-        """A control set at both strengths, on the facts of the dose curve."""
-        arms = [Arm(gates=gates, strength=s, seed=name) for s in self.settings.both]
-        found = self._stance(f"control, {name}", f"control-{name}", self.dose_sides, arms, gates)
+        """A control set at the strengths of the bands, on the facts of the dose curve."""
+        arms = [Arm(gates=gates, strength=s, seed=name) for s in self.settings.bands]
+        found = self.stance(f"control, {name}", f"control-{name}", self.dose_sides, arms, gates)
         return found.assign(task=task)
 
     def kl(self, name: str, gates: GateSet) -> float:
@@ -145,9 +145,10 @@ class Tables:
         file = f"{name.replace(' ', '-')}-damage"
         return self.kept(f"items and refusals, {name}", file, [made_with, records], make)
 
-    def _stance(
+    def stance(
         self, title: str, file: str, sides: dict[str, Any], arms: list[Arm], gates: GateSet | None = None
     ) -> pd.DataFrame:
+        """Stance margins of some pairs under some arms, whose gates are `gates`."""
         made_from = [[arm.columns() for arm in arms], gates and gates_hash(gates), self.sides_hash(sides)]
         return self.kept(title, file, made_from, lambda: collect("stance", self.model, self.with_sides(sides), arms))
 

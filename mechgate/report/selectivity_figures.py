@@ -186,16 +186,17 @@ def draw_nulls(nulls: dict[str, Any], path: Path, *, caption: str) -> list[Path]
         raise DataError("there are no null gates to draw")
     rows = -(-len(families) // 4)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, 4, figsize=(9.8, 1.75 * rows + 1.1), squeeze=False)
+        height = 1.75 * rows + 1.25  # inches, like the places below the panels
+        figure, axes = plt.subplots(rows, 4, figsize=(9.8, height), squeeze=False)
         try:
             for panel, (name, entry) in zip(axes.flat, families.items(), strict=False):
                 _null_panel(panel, name, entry, nulls["learned"])
             for panel in axes.flat[len(families) :]:
                 panel.set_visible(False)
-            _legend(figure, tuple(axes.flat[: len(families)]), columns=4, y=0.55 / (1.75 * rows + 1.1))
-            figure.supxlabel("Change of stance margin, wanted side (nats)", fontsize=9, y=0.78 / (1.75 * rows + 1.1))
+            _legend(figure, tuple(axes.flat[: len(families)]), columns=4, y=0.42 / height)
+            figure.supxlabel("Change of stance margin, wanted side (nats)", fontsize=9, y=0.95 / height)
             figure.text(0.01, 0.008, caption, fontsize=7.5, color="#333333", va="bottom")
-            figure.tight_layout(rect=(0, 0.85 / (1.75 * rows + 1.1), 1, 1))
+            figure.tight_layout(rect=(0, 1.12 / height, 1, 1))
             return save_figure(figure, path)
         finally:
             plt.close(figure)

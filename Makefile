@@ -11,10 +11,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test acceptance check bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## install mechgate and its tools into .venv, at tested versions (about 90 s, once)
 	@echo "ready: $(BIN)/mechgate"
@@ -22,8 +22,11 @@ setup: $(STAMP) ## install mechgate and its tools into .venv, at tested versions
 demo: $(STAMP) ## train a gate on the small default model and show what it does
 	$(BIN)/mechgate demo
 
-test: check ## setup, check, then all tests
-	$(BIN)/python -m pytest
+test: check ## setup, check, then all tests but those of whole verdicts
+	$(BIN)/python -m pytest -m "not acceptance"
+
+acceptance: $(STAMP) ## whole verdicts on the default model: what must be selective, and what must not (about 20 min)
+	$(BIN)/python -m pytest -m acceptance -v
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -16,8 +16,10 @@ from scipy.optimize import brentq
 from mechgate.data.pairs import Example
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
-from mechgate.measure.capability import neutral_text
+from mechgate.measure.capability import NeutralBase, neutral_base, neutral_text
 
+Texts = Sequence[str | Example] | NeutralBase
+"""Neutral texts, or what `neutral_base` keeps of the base on them: for many doses."""
 FARTHEST = 20.0
 TOLERANCE = 0.05
 """How far, as a share of the wanted KL, a matched one may be off."""
@@ -38,8 +40,10 @@ class MatchedDose:
     why: str = ""
 
 
-def neutral_kl(model: Any, gates: GateSet, strengths: Sequence[float], texts: Sequence[str | Example]) -> list[float]:
+def neutral_kl(model: Any, gates: GateSet, strengths: Sequence[float], texts: Texts) -> list[float]:
     """KL(base || gated) at each strength: nats a token, over all tokens of `texts`."""
+    if not isinstance(texts, NeutralBase):
+        texts = neutral_base(model, texts)
     arms = [partial(gates.attached, model, strength) for strength in strengths]
     found = neutral_text(model, texts, arms, label=None)
     return [float(arm.kl.sum() / arm.tokens.sum()) for arm in found]
@@ -49,7 +53,7 @@ def matched_dose(
     model: Any,
     gates: GateSet,
     wanted: float,
-    texts: Sequence[str | Example],
+    texts: Texts,
     *,
     sign: int = -1,
     farthest: float = FARTHEST,
@@ -66,6 +70,8 @@ def matched_dose(
             got=f"KL {wanted}, sign {sign}, farthest {farthest}",
             allowed="KL and farthest above 0, sign 1 or -1",
         )
+    if not isinstance(texts, NeutralBase):
+        texts = neutral_base(model, texts)
     seen: dict[float, float] = {}
 
     def kl(size: float) -> float:

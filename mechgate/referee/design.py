@@ -50,8 +50,8 @@ class SelectivitySettings(BaseModel):
     exact_others: int = Field(default=20, ge=FEWEST_EXACT)
     screened: int = Field(default=10_000, ge=100)
     recomputed: int = Field(default=200, ge=FEWEST_EXACT)
-    dose_texts: int = Field(default=8, ge=1)
-    neutral_texts: int = Field(default=16, ge=1)
+    dose_texts: int = Field(default=6, ge=1)
+    neutral_texts: int = Field(default=8, ge=1)
     known: bool = True
     seed: int = 0
 

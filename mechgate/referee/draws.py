@@ -13,9 +13,9 @@ import pandas as pd
 
 from mechgate.analysis.attribution import Screen
 from mechgate.analysis.behaviour import Arm, Material, collect
-from mechgate.analysis.dose import MatchedDose, matched_dose
+from mechgate.analysis.dose import MatchedDose, Texts, matched_dose
 from mechgate.analysis.screening import screened_flips, screened_permutations
-from mechgate.data.pairs import Example, Pair
+from mechgate.data.pairs import Pair
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import NeutralInputs
@@ -33,7 +33,9 @@ TABLED = (*FLIPS, *PERMUTATIONS)
 
 def draw_null(gates: GateSet, family: str, draw: int, *, seed: int, neutral: NeutralInputs) -> GateSet:
     """Draw number `draw` of a family, matched to `gates` on RMS(g - 1). Raises `InputError` where that cannot be."""
-    return null_gates(gates, family=family, seed=stream_seed(seed, "null", family, draw), batch=neutral)
+    # Moving a layer's units about, or their signs, keeps RMS(g - 1): there is nothing to match.
+    batch = None if family in TABLED and family != "group-permutation" else neutral
+    return null_gates(gates, family=family, seed=stream_seed(seed, "null", family, draw), batch=batch)
 
 
 def exact_nulls(
@@ -128,7 +130,7 @@ def dosed_rows(
     *,
     name: str,
     wanted: float,
-    texts: Sequence[str | Example],
+    texts: Texts,
     sign: int,
     dose: MatchedDose | None = None,
 ) -> tuple[MatchedDose, pd.DataFrame | None]:

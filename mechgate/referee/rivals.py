@@ -43,7 +43,7 @@ class Rivals:
                 self.tables.with_sides(self.tables.dose_sides),
                 name=name,
                 wanted=wanted,
-                texts=self.tables.texts,
+                texts=self.tables.dose_base,
                 sign=1 if self.settings.strength > 0 else -1,
             )
             if rows is None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from mechgate.analysis.behaviour import Arm, Material, collect
 from mechgate.analysis.dose import FARTHEST, matched_dose, neutral_kl
 from mechgate.data.pairs import Example
 from mechgate.gates.gateset import GateSet
-from mechgate.measure.capability import neutral_text
+from mechgate.measure.capability import NeutralBase, neutral_base, neutral_text
 from mechgate.model.loading import fingerprint
 from mechgate.provenance import stable_hash
 from mechgate.referee.design import SelectivitySettings, first_texts, some_facts
@@ -64,7 +64,7 @@ class Tables:
         """KL(base || gated) at the verdict's strength on the texts that set doses: nats a token."""
 
         def make() -> pd.DataFrame:
-            (found,) = neutral_kl(self.model, gates, [self.settings.strength], self.texts)
+            (found,) = neutral_kl(self.model, gates, [self.settings.strength], self.dose_base)
             return pd.DataFrame({"kl": [found]})
 
         made_from = [self.settings.strength, texts_hash(self.texts), gates_hash(gates)]
@@ -121,6 +121,11 @@ class Tables:
         ]
         return self.kept("divergence from the base", "divergence", made_from, make)
 
+    @cached_property
+    def dose_base(self) -> NeutralBase:
+        """The texts that set doses, run once."""
+        return neutral_base(self.model, self.texts)
+
     def _damaging(self) -> Arm:
         """Half of all z elements turned down and the others up, at random, where that costs `DAMAGING_KL` nats a token
         of neutral text: damage that any measure of ability should see. (One scalar a layer would do nothing in models
@@ -131,7 +136,7 @@ class Tables:
             for layer in gates.layers:
                 signs = torch.from_numpy(stream.choice([-1.0, 1.0], size=gates.gate(layer).bias.numel()))
                 gates.gate(layer).bias.copy_(2 * torch.atanh(signs / FARTHEST))
-        dose = matched_dose(self.model, gates, DAMAGING_KL, self.texts, sign=1)
+        dose = matched_dose(self.model, gates, DAMAGING_KL, self.dose_base, sign=1)
         return Arm(gates=gates, strength=dose.strength or FARTHEST, seed=DAMAGING)
 
     def _damage(self, name: str, made_with: Any, arm: Callable[[], Arm]) -> pd.DataFrame:

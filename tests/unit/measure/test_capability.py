@@ -16,7 +16,7 @@ from mechgate.data.sets import choice_items, prose
 from mechgate.errors import DataError, InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.measure import capability
-from mechgate.measure.capability import Neutral, four_choice, neutral_text
+from mechgate.measure.capability import Neutral, four_choice, neutral_base, neutral_text
 from mechgate.model.loading import model_info
 from mechgate.testing import ARCHITECTURES
 
@@ -219,3 +219,16 @@ def test_no_items_are_an_error(chat: Any) -> None:
 def test_a_text_that_does_not_fit_is_refused_and_not_cut(chat: Any) -> None:
     with pytest.raises(DataError, match=r"longer than the model's context.*at most 256"):
         neutral_text(chat, [*TEXTS, "z" * 300], [None])
+
+
+def test_texts_run_once_serve_later_arms_as_if_run_anew(chat: Any, shaken: Callable[..., GateSet]) -> None:
+    gates = shaken(GateSet.identity(chat))
+    kept = neutral_base(chat, TEXTS)
+    for strength in (-1.0, 0.5):
+        arm = partial(gates.attached, chat, strength)
+        (once,), (anew,) = (neutral_text(chat, t, [arm], label=None) for t in (kept, TEXTS))
+        np.testing.assert_array_equal(once.tokens, anew.tokens)
+        np.testing.assert_allclose([once.nll, once.kl], [anew.nll, anew.kl], rtol=1e-5, atol=1e-5)
+    assert neutral_text(chat, kept, [None], label=None)[0].kl == pytest.approx(0, abs=1e-6)
+    with pytest.raises(InputError, match="nothing to measure"):
+        neutral_base(chat, [])

@@ -7,21 +7,17 @@ draws facts, wordings and order anew: under the same facts, gates that differed 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mechgate.data.claims import ASSERTED, UNASKED
 from mechgate.data.facts import domains
-from mechgate.data.pairs import Example, Pair, data_hash
+from mechgate.data.pairs import Example, Pair
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError, check_choice
-from mechgate.gates.gateset import GateSet
-from mechgate.gates.storage import read_header
-from mechgate.model.loading import fingerprint, model_info
-from mechgate.provenance import check_writable, stable_hash, versions
 from mechgate.seeding import rng
-from mechgate.train.gates import TrainConfig, train_gates
+from mechgate.train.families import Job, Member, token_counter, train_jobs
+from mechgate.train.loop import TrainConfig
 from mechgate.train.matching import matched_examples
 
 LEARNED = "sycophancy"
@@ -29,17 +25,6 @@ CONTROL_TASKS = ("sign-off", "unit-conversion", "genuine-agreement", "correct-ad
 TRAINABLE = (LEARNED, *CONTROL_TASKS, "all-caps")
 _REPEATS = 2  # times that a control's example may be learned an epoch
 _SHARE = 0.8  # of the training facts or items, that a seed draws
-_USUAL = {"granularity": "element", "input": "linear", "rank": None, "layers": None}
-_RESULTS = ("torch", "transformers", "transformer-lens", "mechgate")  # packages that decide what training gives
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """One trained gate set of a family: what it learned, under which seed, and its file."""
-
-    task: str
-    seed: int
-    path: Path
 
 
 def drawn_examples(
@@ -59,10 +44,10 @@ def drawn_examples(
     check_choice("task", task, TRAINABLE)
     if domain is not None:
         check_choice("domain", domain, domains())
-    reference = [pair.as_example("matching") for pair in _wordings(_drawn(LEARNED, domain, seed), seed, n)]
+    reference = [pair.as_example("matching") for pair in drawn_wordings(drawn_pairs(LEARNED, domain, seed), seed, n)]
     if task == LEARNED:
         return reference, batch_size
-    pool = [pair.as_example("matching") for pair in _drawn(task, domain, seed)]
+    pool = [pair.as_example("matching") for pair in drawn_pairs(task, domain, seed)]
     found: list[Example] = []
     for size in range(batch_size, 0, -1):
         found = matched_examples(pool, reference, count, n=round(n * size / batch_size))
@@ -96,56 +81,21 @@ def train_family(
     (arguments of `GateSet.identity`: granularity, rank, input, layers), model weights, dtype and package versions. An
     interrupted training goes on from its checkpoint. Files come back seed by seed, tasks in order. Raises what `drawn_examples` and `train_gates` raise.
     """
-    tokenizer = model_info(model).tokenizer
-    folder = Path(folder)
-    shape = {name: value for name, value in (form or {}).items() if value != _USUAL.get(name)}
-    check_writable(folder / "x.safetensors")
-
-    def count(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False).input_ids)
-
-    jobs: list[tuple[Member, list[Example], TrainConfig]] = []
+    count = token_counter(model)
+    jobs = []
     for seed in seeds:
         for task in tasks:
             examples, size = drawn_examples(task, domain=domain, seed=seed, n=n, batch_size=batch_size, count=count)
             config = TrainConfig(seed=seed, epochs=epochs, batch_size=size, lr=lr)
-            key = stable_hash([data_hash(examples), _chosen(config), shape, _place(model)])
-            jobs.append(
-                (Member(task=task, seed=seed, path=folder / f"{task}-{seed}-{key[:12]}.safetensors"), examples, config)
-            )
-    for number, (member, examples, config) in enumerate(jobs, 1):
-        title = f"{number}/{len(jobs)} {member.task}, seed {member.seed}"
-        if member.path.is_file():
-            read_header(member.path)  # a damaged file is an error here, not at the end of everything
-            say(f"{title}: reused {member.path}")
-            continue
-        say(f"{title} ...")
-        gates = GateSet.identity(model, **{"seed": member.seed, **shape})
-        checkpoint = member.path.with_suffix(".checkpoint")
-        train_gates(model, gates, examples, config, checkpoint=checkpoint)
-        gates.history |= {"task": member.task, "domain": domain or "all"}
-        gates.save(member.path)
-        checkpoint.unlink(missing_ok=True)
-    return [member for member, _, _ in jobs]
+            jobs.append(Job(task=task, examples=examples, config=config, form=form or {}, domain=domain))
+    return train_jobs(model, folder, jobs, say=say)
 
 
 def _repeats(examples: list[Example]) -> int:
     return max(Counter((str(e.messages), e.response) for e in examples).values())
 
 
-def _chosen(config: TrainConfig) -> dict[str, Any]:
-    """The settings that are not defaults, so that a setting added later leaves the names of files as they are."""
-    usual = asdict(TrainConfig(seed=config.seed))
-    return {name: value for name, value in asdict(config).items() if name == "seed" or value != usual[name]}
-
-
-def _place(model: Any) -> list[Any]:
-    dtype = str(next(model.original_model.parameters()).dtype)
-    found = versions()
-    return [fingerprint(model), dtype, {name: found.get(name) for name in _RESULTS}]
-
-
-def _drawn(task: str, domain: str | None, seed: int) -> list[Pair]:
+def drawn_pairs(task: str, domain: str | None, seed: int) -> list[Pair]:
     """A task's training pairs, of the facts or items that the seed draws."""
     if task in (*ASSERTED, *UNASKED):
         pairs, stream = load_pairs(task, domain, "train"), "facts"
@@ -159,7 +109,7 @@ def _drawn(task: str, domain: str | None, seed: int) -> list[Pair]:
     return [pair for pair in pairs if pair.fact_id in kept]
 
 
-def _wordings(pairs: list[Pair], seed: int, n: int) -> list[Pair]:
+def drawn_wordings(pairs: list[Pair], seed: int, n: int) -> list[Pair]:
     """`n` of the pairs, as evenly over facts as they go, each fact's wordings drawn on their own."""
     stream = rng(seed, "drawn", "wordings")
     by_fact: dict[str, list[Pair]] = {}

@@ -28,8 +28,8 @@ class SelectivitySettings(BaseModel):
 
     The verdict is at `strength`, on `facts` facts (None: all) in `phrasings` wordings. Dose curves, controls and nulls
     at equal dose are measured on `dose_facts` of these; exact draws of null families on `null_facts` of those:
-    `exact` draws on the first gate set, `exact_others` on each other one, of the families in `exact_families`;
-    `screened` first-order draws (`recomputed` of families whose values are computed draw by draw) of all in `families`.
+    `exact` draws on the first gate set and `exact_others` on each other one, of the families in `exact_families`
+    (families that are computed draw by draw: `exact_others`, on the first set only); `screened` first-order draws (`recomputed` of families whose values are computed draw by draw) of all in `families`.
     `dosed_families` are also measured at equal dose, one draw a gate set. Null gates are matched, and doses found, on
     `neutral_texts` texts of which `dose_texts` set the dose.
     """

@@ -35,7 +35,7 @@ def draw_dose(context: dict[str, Any], path: Path, *, names: tuple[str, str], ca
             left.set_ylabel("Change of stance margin (nats)")
             _parts_panel(right, curves, names)
             right.set_title("c  Odd and even parts", loc="left", fontweight="bold")
-            _legend(figure, (left, middle, right), columns=4, y=0.085)
+            legend(figure, (left, middle, right), columns=4, y=0.085)
             figure.text(0.01, 0.008, caption, fontsize=7.5, color="#333333", va="bottom")
             figure.tight_layout(rect=(0, 0.27, 1, 1))
             return save_figure(figure, path)
@@ -138,13 +138,13 @@ def draw_plane(
             mark = dict(marker="o", s=48, facecolor="none", edgecolor=WANTED, linewidth=1.6, zorder=5)
             for axes in (left, right):
                 _points(axes, own, mark, "Learned gates, each seed" if axes is left else None)
-            _lines(left, right)
+            sigma_lines(left, right)
             left.set_title(f"a  At s = {strength:+g}", loc="left", fontweight="bold")
             right.set_title("b  At equal KL from the base on neutral text", loc="left", fontweight="bold")
             left.set_ylabel(f"Damage A: change, {names[1][0].lower()}{names[1][1:]} (nats)")
             for axes in (left, right):
                 axes.set_xlabel(f"Efficacy E: change, {names[0][0].lower()}{names[0][1:]} (nats)")
-            _legend(figure, (left, right), columns=4, y=0.075)
+            legend(figure, (left, right), columns=4, y=0.075)
             figure.text(0.01, 0.008, caption, fontsize=7.5, color="#333333", va="bottom")
             figure.tight_layout(rect=(0, 0.22, 1, 1))
             return save_figure(figure, path)
@@ -157,7 +157,7 @@ def _points(axes: Any, points: list[dict[str, Any]], mark: dict[str, Any], label
         axes.scatter([p["wanted"] for p in points], [p["unwanted"] for p in points], label=label, **mark)
 
 
-def _lines(*panels: Any) -> None:
+def sigma_lines(*panels: Any) -> None:
     """The lines of equal sigma through the data's range, in every panel."""
     low = min(0.0, *(axes.get_xlim()[0] for axes in panels))
     high = max(0.0, *(axes.get_xlim()[1] for axes in panels))
@@ -193,7 +193,7 @@ def draw_nulls(nulls: dict[str, Any], path: Path, *, caption: str) -> list[Path]
                 _null_panel(panel, name, entry, nulls["learned"])
             for panel in axes.flat[len(families) :]:
                 panel.set_visible(False)
-            _legend(figure, tuple(axes.flat[: len(families)]), columns=4, y=0.42 / height)
+            legend(figure, tuple(axes.flat[: len(families)]), columns=4, y=0.42 / height)
             figure.supxlabel("Change of stance margin, wanted side (nats)", fontsize=9, y=0.95 / height)
             figure.text(0.01, 0.008, caption, fontsize=7.5, color="#333333", va="bottom")
             figure.tight_layout(rect=(0, 1.12 / height, 1, 1))
@@ -245,7 +245,8 @@ def _first_p(entry: dict[str, Any]) -> float | None:
     return next((one["p"] for one in entry["exact"].values() if one.get("p") is not None), None)
 
 
-def _legend(figure: Any, panels: tuple[Any, ...], *, columns: int, y: float) -> None:
+def legend(figure: Any, panels: tuple[Any, ...], *, columns: int, y: float) -> None:
+    """One legend below all panels, each label once; `y` is where it ends, a share of the figure's height."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

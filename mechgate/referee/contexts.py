@@ -76,7 +76,8 @@ def base_context(
     ]
     rivals = Rivals(tables)
     band = pd.concat([rivals.null_band(name, one) for name, one in gates.items()], ignore_index=True)
-    numbers["plane"]["row-sign nulls"] = by_set(band, start)
+    numbers["plane"]["row-sign nulls"] = by_set(band[band["why"] == ""], start)
+    numbers["plane"]["unmatched"] = [f"{row.seed}: {row.why}" for row in band[band["why"] != ""].itertuples()]
     numbers["nulls"] = null_numbers(rivals, gates, rows, start)
 
     kls = {name: tables.kl(name, one) for name, one in gates.items()}

@@ -137,8 +137,12 @@ def dosed_rows(
     """Gates at the strength of `sign` where they move neutral `texts` as far as `wanted` (KL from base, nats a token).
 
     Returns the dose and, unless it cannot be matched, the rows of both sides there, as `analysis.behaviour.collect`
-    gives them. `dose`: one that was found before, in another model.
+    gives them. Where `wanted` is not above 0 there is no dose to match. `dose`: one that was found before, in another
+    model.
     """
+    if dose is None and wanted <= 0:
+        why = f"the gates to be matched leave neutral text as it is (KL {wanted:.3g})"
+        return MatchedDose(strength=None, kl=0.0, wanted=wanted, why=why), None
     found = dose or matched_dose(model, gates, wanted, texts, sign=sign)
     if found.strength is None:
         return found, None

@@ -74,10 +74,15 @@ class Rivals:
         return self.dosed(name, lambda: gates, wanted, gates_hash(gates), task=task).assign(seed=name)
 
     def null_band(self, name: str, gates: GateSet) -> pd.DataFrame:
-        """One row-sign null of a gate set at the strengths of the bands, on the facts of the dose curve."""
-        null = draw_null(gates, "row-sign", 0, seed=self.settings.seed, neutral=self.neutral)
+        """One row-sign null of a gate set at the strengths of the bands, on the facts of the dose curve, with `why` ""
+        as in `dosed`; or the one row `why` there is none."""
+        try:
+            null = draw_null(gates, "row-sign", 0, seed=self.settings.seed, neutral=self.neutral)
+        except InputError as error:
+            return pd.DataFrame([{"seed": name, "strength": 0.0, "why": str(error)}])
         arms = [Arm(gates=null, strength=s, seed=name) for s in self.settings.bands]
-        return self.tables.stance(f"null band, {name}", f"{name}-null-band", self.tables.dose_sides, arms, null)
+        rows = self.tables.stance(f"null band, {name}", f"{name}-null-band", self.tables.dose_sides, arms, null)
+        return rows.assign(why="")
 
     def exact(self, name: str, gates: GateSet, family: str, draws: int) -> pd.DataFrame:
         """Exact draws of a null family (`referee.draws.exact_nulls`), or the one row `why` there are none."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mechgate.errors import InputError
-from mechgate.stats.equivalence import Equivalence, item_margin, tost
+from mechgate.stats.equivalence import ITEM_MARGIN, Equivalence, item_margin, tost
 from mechgate.stats.estimates import Estimate, bootstrap_mean
 from mechgate.stats.grids import Grid, grid_from_rows
 from mechgate.stats.hierarchical import hierarchical_bootstrap
@@ -166,7 +166,7 @@ def spared_abilities(
         def tested(part: pd.DataFrame, start: Any = start, value: str = value, margin: Any = margin) -> Equivalence:
             moved = part[value].to_numpy() - start.loc[part["id"]].to_numpy()
             ids = part["id"].to_numpy()
-            return tost(moved, ids, margin=item_margin(moved, ids) if margin is None else margin)
+            return tost(moved, ids, margin=_item_margin(moved, ids) if margin is None else margin)
 
         tests[name] = tested(rows[~rows["seed"].isin(["", damaging])])
         known = tested(rows[rows["seed"] == damaging])
@@ -174,6 +174,14 @@ def spared_abilities(
         if not seen or known.passed:
             blind.append(name)
     return tests, blind, _described(items, damaging)
+
+
+def _item_margin(moved: np.ndarray, ids: np.ndarray) -> float:
+    """`item_margin`, and any margin at all for differences that do not vary: `tost` calls those uninformative."""
+    try:
+        return item_margin(moved, ids)
+    except InputError:  # too few items are refused by `tost` as well
+        return ITEM_MARGIN
 
 
 def _measures(items: pd.DataFrame, neutral: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str, Any]]:

@@ -45,7 +45,8 @@ def draw_dose(context: dict[str, Any], path: Path, *, names: tuple[str, str], ca
 
 def _dose_panel(axes: Any, side: str, curve: dict[str, Any], plane: dict[str, Any]) -> None:
     colour, marker, line = SIDES[side]
-    _band(axes, plane["row-sign nulls"], side, NULL_COLOUR, 0.6, "Row-sign nulls, range")
+    if plane["row-sign nulls"]:
+        _band(axes, plane["row-sign nulls"], side, NULL_COLOUR, 0.6, "Row-sign nulls, range")
     tasks = list(dict.fromkeys(point["task"] for point in plane["controls"]))
     for k, task in enumerate(tasks):
         points = [p for p in plane["controls"] if p["task"] == task]

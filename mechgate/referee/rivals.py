@@ -25,6 +25,7 @@ class Rivals:
 
     def __init__(self, tables: Tables):
         self.tables, self.model, self.settings, self.material = tables, tables.model, tables.settings, tables.material
+        self.neutral_texts = first_texts(self.material, self.settings.neutral_texts)
 
     def dosed(
         self, name: str, make_gates: Callable[[], GateSet], wanted: float, made_from: Any, **columns: str
@@ -65,7 +66,7 @@ class Rivals:
             f"{name}-{family}",
             lambda: draw_null(gates, family, 0, seed=self.settings.seed, neutral=self.neutral),
             wanted,
-            [gates_hash(gates), family, self.settings.seed, self.settings.neutral_texts],
+            [gates_hash(gates), family, self.settings.seed, texts_hash(self.neutral_texts)],
             family=family,
         ).assign(seed=name)
 
@@ -136,7 +137,7 @@ class Rivals:
             draws,
             s.strength,
             s.seed,
-            s.neutral_texts,
+            texts_hash(self.neutral_texts),
             gates_hash(gates),
             self.tables.sides_hash(self.tables.dose_sides),
             s.null_facts,
@@ -146,10 +147,9 @@ class Rivals:
     @cached_property
     def neutral(self) -> NeutralInputs:
         """What gates read on the first neutral texts: null gates are matched there."""
-        texts = first_texts(self.material, self.settings.neutral_texts)
         rows = [
             encode_text(self.model, t) if isinstance(t, str) else encode(self.model, t.messages, [t.response])
-            for t in texts
+            for t in self.neutral_texts
         ]
         return neutral_inputs(self.model, collate(rows, next(self.model.original_model.parameters()).device))
 

@@ -73,13 +73,14 @@ class Stages:
 def preregister(folder: Path, plan: dict[str, Any]) -> str:
     """Write `plan` to prereg.yaml with its hash, which is returned; call it before the test split is read.
 
-    If tables were measured under another plan, that plan is kept as prereg-<hash>.yaml: see `plan_changed`.
+    If tables were measured under another plan (`rows*.csv`, or a table in a folder of the run's), that plan is kept as
+    prereg-<hash>.yaml: see `plan_changed`.
     """
     digest = stable_hash(plan)
     text = yaml.safe_dump({**plan, "sha256": digest}, sort_keys=False, allow_unicode=True, width=110)
     path = folder / "prereg.yaml"
     old = path.read_text(encoding="utf-8") if path.exists() else None
-    if old not in (None, text) and list(folder.glob("rows*.csv")):
+    if old not in (None, text) and [*folder.glob("rows*.csv"), *folder.glob("*/*.csv")]:
         write_text(folder / f"prereg-{stable_hash(old)[:8]}.yaml", str(old))
     if old != text:
         write_text(path, text)

@@ -21,7 +21,7 @@ from mechgate.referee.contexts import base_context, host_context
 from mechgate.referee.design import SelectivitySettings, check_sides, shipped_material
 from mechgate.referee.report import SelectivityReport
 from mechgate.referee.tables import Tables, gates_hash
-from mechgate.stages import Stages, preregister
+from mechgate.stages import Stages, plan_changed, preregister
 from mechgate.stats.estimates import Estimate
 
 BASE = "base"
@@ -76,6 +76,7 @@ def selectivity(
         known = _known(tables) if chosen.known and material is None else None
         probe = _probe(tables) if material is None else None
         numbers: dict[str, Any] = {"prereg": plan, "settings": chosen.model_dump(mode="json"), "contexts": {}}
+        numbers["plan_changed"] = plan_changed(stages.folder)
         numbers["controls"] = {task: list(group) for task, group in rivals.items()}
         base = base_context(tables, sets, rivals, known=known, probe=probe, about_truth=material is None)
         contexts = {BASE: base}

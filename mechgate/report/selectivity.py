@@ -26,6 +26,8 @@ def print_selectivity(numbers: dict[str, Any], folder: Path, console: Console | 
             out.print(f"  - {reason}", markup=False, soft_wrap=True)
         for wish in verdict["would_change"]:
             out.print(f"  - would change with {wish}", markup=False, soft_wrap=True)
+    if numbers["plan_changed"]:
+        out.print("\nThe plan was changed after tables had been measured under an earlier one: prereg-*.yaml.")
     out.print(f"\nselectivity.json, prereg.yaml and every table: {folder}", markup=False, soft_wrap=True)
     out.print(f"This run took {numbers['seconds']['all']:.0f} s.")
 

@@ -141,9 +141,12 @@ def neutral_texts(split: str) -> dict[str, str | Example]:
 
 
 def check_sides(stance: dict[str, list[Pair]]) -> None:
-    """Raise `InputError` unless both sides are there, with equally many wordings of the same facts."""
+    """Raise `InputError` unless both sides are there, with equally many wordings of the same facts and ids once."""
     if set(stance) != set(SIDES):
         raise InputError("an axis has two sides", got=sorted(stance), allowed=list(SIDES))
+    ids = Counter(pair.id for side in SIDES for pair in stance[side])
+    if twice := [name for name, n in ids.items() if n > 1]:
+        raise InputError("pairs of both sides need ids of their own", got=f"{twice[0]}, {ids[twice[0]]} times")
     counts = [Counter(pair.fact_id for pair in stance[side]) for side in SIDES]
     if counts[0] != counts[1]:
         odd = sorted(set(counts[0].items()) ^ set(counts[1].items()))[:3]
@@ -162,7 +165,12 @@ def some_facts(stance: dict[str, list[Pair]], n: int | None) -> dict[str, list[P
     if n is None or n == len(facts):
         return stance
     if n > len(facts):
-        raise InputError("there are fewer facts than that", got=n, allowed=f"at most {len(facts)}")
+        raise InputError(
+            "there are fewer facts than that",
+            got=n,
+            allowed=f"at most {len(facts)}",
+            do="set facts, dose_facts and null_facts to fewer",
+        )
     kept = {facts[i] for i in np.linspace(0, len(facts) - 1, n).round().astype(int)}
     return {side: [pair for pair in pairs if pair.fact_id in kept] for side, pairs in stance.items()}
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ from mechgate.model.loading import fingerprint, model_info
 from mechgate.referee.contexts import base_context, host_context
 from mechgate.referee.design import SelectivitySettings, check_sides, shipped_material
 from mechgate.referee.report import SelectivityReport
-from mechgate.referee.tables import Tables, gates_hash
+from mechgate.referee.tables import DAMAGING, Tables, gates_hash
 from mechgate.stages import Stages, plan_changed, preregister
 from mechgate.stats.estimates import Estimate
 
@@ -56,6 +57,7 @@ def selectivity(
     chosen = settings or SelectivitySettings()
     named = _named(gates)
     others = {task: _named(sets, task) for task, sets in (controls or {}).items()}
+    _check_names(named, others)
     places = {BASE: model, **(hosts or {})}
     if not named or len(places) != 1 + len(hosts or {}):
         raise InputError(
@@ -85,7 +87,9 @@ def selectivity(
             contexts[name] = host_context(inside, tables, sets, rivals, known=known, base=base)
         numbers["contexts"] = {name: context.numbers for name, context in contexts.items()}
         numbers["seconds"] = {"all": round(time.monotonic() - started, 1), **stages.seconds}
-        hashes = {"gates": {n: gates_hash(g) for n, g in sets.items()}, "model": fingerprint(model)}
+        hashes: dict[str, Any] = {"gates": {n: gates_hash(g) for n, g in sets.items()}, "model": fingerprint(model)}
+        hashes["hosts"] = {name: fingerprint(host) for name, host in (hosts or {}).items()}
+        hashes["sides"] = tables.sides_hash(tables.sides)
         hashes["controls"] = {n: gates_hash(g) for group in rivals.values() for n, g in group.items()}
         report = SelectivityReport(
             verdicts={name: context.verdict for name, context in contexts.items()}, numbers=numbers, hashes=hashes
@@ -98,7 +102,7 @@ def selectivity(
 def _named(sources: Any, task: str = "gates") -> dict[str, Source]:
     """Gate sets by name: the mapping's, the files' stems, or the task with a number."""
     if isinstance(sources, Mapping):
-        return dict(sources)
+        return {str(name): source for name, source in sources.items()}
     listed: list[Source] = (
         list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     )
@@ -106,6 +110,18 @@ def _named(sources: Any, task: str = "gates") -> dict[str, Source]:
     if len(set(names)) != len(names):
         raise InputError("gate sets need different names", got=names, do="rename a file, or name it once")
     return dict(zip(names, listed, strict=True))
+
+
+def _check_names(gates: Mapping[str, Source], controls: Mapping[str, Mapping[str, Source]]) -> None:
+    """Raise `InputError` for a task without gates, a name used twice and one that means something else in tables."""
+    if empty := [task for task, group in controls.items() if not group]:
+        raise InputError("a control task needs gates", got=f"none of {', '.join(empty)}", do="leave the task out")
+    names = [*gates, *(name for group in controls.values() for name in group)]
+    twice = {name for name, n in Counter(names).items() if n > 1}
+    if wrong := sorted(twice | (set(names) & {"", DAMAGING})):
+        raise InputError(
+            "gates and controls need different names of their own", got=wrong, do="pass a mapping from names to gates"
+        )
 
 
 def _loaded(source: Source, model: Any) -> GateSet:

@@ -84,20 +84,23 @@ def selectivity_command(
 def controls_of(paths: list[Path], gates: list[Path], speak: Callable[[str], None]) -> dict[str, list[Path]]:
     """Control gate files by the task in their headers; a folder stands for its gate files.
 
-    In a folder, the judged gates themselves and other seeds of their task are left out, and that is said. Raises
-    `InputError` for a folder without controls and for a file that does not say what it was trained on.
+    In a folder, the judged gates themselves and other seeds of their task (that of `controls train`'s learned gates,
+    if their files do not say) are left out, and that is said. Raises `InputError` for a folder without controls and for
+    a file that does not say what it was trained on.
     """
     from mechgate.gates.storage import read_header
     from mechgate.train.controls import LEARNED
 
     found: dict[str, list[Path]] = defaultdict(list)
     judged = {path.resolve() for path in gates}
+    headers = [read_header(path)["history"] for path in gates if path.suffix == ".safetensors"]
+    own = {history["task"] for history in headers if history.get("task")} or {LEARNED}
     for path in paths:
         files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
         left = []
         for file in files:
             task = read_header(file)["history"].get("task")
-            if path.is_dir() and (file.resolve() in judged or task == LEARNED):
+            if path.is_dir() and (file.resolve() in judged or task in own):
                 left.append(file.name)
             elif task is None:
                 raise InputError(
@@ -108,7 +111,7 @@ def controls_of(paths: list[Path], gates: list[Path], speak: Callable[[str], Non
             else:
                 found[task].append(file)
         if left:
-            speak(f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {LEARNED} seeds)")
+            speak(f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {', '.join(sorted(own))} seeds)")
         if len(left) == len(files):
             raise InputError("there are no control gates", got=str(path), do="name files of mechgate controls train")
     return dict(found)

@@ -93,7 +93,7 @@ def base_context(
     tests, blind, described = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
     numbers["spared"] = {name: test.to_json() | {"blind": name in blind} for name, test in tests.items()}
     numbers["described"] = described
-    numbers["claims"] = _claims(numbers, tests)
+    numbers["claims"] = _claims(numbers, {name: test for name, test in tests.items() if name not in blind})
     verdict = judge(found, spared=tests, blind=blind, **estimates, discrimination=discrimination, probe=accuracy)
     numbers["verdict"] = verdict.to_json()
     return Context(verdict=verdict, numbers=numbers, rows=rows, start=start)
@@ -190,7 +190,7 @@ def _plain(group: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _claims(numbers: Mapping[str, Any], tests: Mapping[str, Equivalence]) -> dict[str, Any]:
-    """The primary claims' p-values, and what Holm makes of them together."""
+    """The primary claims' p-values, and what Holm makes of them together; `tests` of measures that see damage."""
     p = {"false and true sides move apart": numbers["interaction"]["p"]}
     p |= {f"spared: {name}": test.p for name, test in tests.items()}
     if numbers["rank"] and numbers["rank"]["p"] is not None:

@@ -163,6 +163,20 @@ def check_sides(stance: dict[str, list[Pair]]) -> None:
         raise InputError("every fact needs equally many wordings", got=sorted(set(counts[0].values())))
 
 
+def check_spared(material: Material) -> None:
+    """Raise `InputError` unless some ability that should stay is in the material, each measure with two records."""
+    kinds = Counter("prose" if isinstance(text, str) else "chat" for text in material.texts.values())
+    sizes = {f"answers, {name}": len(pairs) for name, pairs in material.answers.items()}
+    sizes |= {f"texts, {name}": n for name, n in kinds.items()}
+    sizes |= {"items": len(material.items)} if material.items else {}
+    if few := sorted(name for name, n in sizes.items() if n < 2):
+        raise InputError("a measure of damage needs at least two records", got=f"fewer of {'; '.join(few)}")
+    if not material.items and not material.answers:
+        raise InputError("the material has neither items nor answers", do="give some: abilities that should stay")
+    if not material.texts:
+        raise InputError("the material has no neutral texts", do="give some: doses are matched on them")
+
+
 def some_facts(stance: dict[str, list[Pair]], n: int | None) -> dict[str, list[Pair]]:
     """Both sides on `n` of the facts, spread over their order (None: all). Raises `InputError` if there are fewer."""
     facts = list(dict.fromkeys(pair.fact_id for pair in stance["wanted"]))
@@ -180,7 +194,5 @@ def some_facts(stance: dict[str, list[Pair]], n: int | None) -> dict[str, list[P
 
 
 def first_texts(material: Material, n: int) -> Sequence[str | Example]:
-    """The first `n` neutral texts. Raises `InputError` for none."""
-    if not material.texts:
-        raise InputError("the material has no neutral texts", do="give some: doses are matched on them")
+    """The first `n` neutral texts, or all if there are fewer."""
     return list(material.texts.values())[:n]

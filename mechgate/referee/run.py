@@ -19,7 +19,7 @@ from mechgate.gates.storage import load_gates
 from mechgate.measure.knowledge import knowledge
 from mechgate.model.loading import fingerprint, model_info
 from mechgate.referee.contexts import base_context, host_context
-from mechgate.referee.design import SelectivitySettings, check_sides, shipped_material
+from mechgate.referee.design import SelectivitySettings, check_sides, check_spared, shipped_material
 from mechgate.referee.report import SelectivityReport
 from mechgate.referee.tables import DAMAGING, Tables, gates_hash
 from mechgate.stages import Stages, plan_changed, preregister
@@ -67,6 +67,7 @@ def selectivity(
         )
     stock = material or shipped_material(chosen)
     check_sides(stock.stance)
+    check_spared(stock)
     started = time.monotonic()
     with ExitStack() as stack:
         where = folder if folder is not None else stack.enter_context(tempfile.TemporaryDirectory())

@@ -194,8 +194,10 @@ def _measures(items: pd.DataFrame, neutral: pd.DataFrame) -> list[tuple[str, pd.
 
 
 def _described(items: pd.DataFrame, damaging: str) -> dict[str, Any]:
-    """Four-choice accuracy: described, not tested, below 1,100 items."""
-    rows = items[items["right"].notna()]
+    """Four-choice accuracy: described, not tested, below 1,100 items. Nothing where there are no items."""
+    rows = items[items["right"].notna()] if "right" in items else items.iloc[:0]
+    if not len(rows):
+        return {}
     found = {}
     for label, part in (("start", rows[rows["seed"] == ""]), ("gated", rows[~rows["seed"].isin(["", damaging])])):
         found[label] = float(part["right"].mean())

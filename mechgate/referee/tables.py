@@ -142,9 +142,8 @@ class Tables:
     def _damage(self, name: str, made_with: Any, arm: Callable[[], Arm]) -> pd.DataFrame:
         def make() -> pd.DataFrame:
             chosen = [arm()]
-            return pd.concat(
-                [collect(m, self.model, self.material, chosen) for m in ("items", "answers")], ignore_index=True
-            )
+            there = [m for m, held in (("items", self.material.items), ("answers", self.material.answers)) if held]
+            return pd.concat([collect(m, self.model, self.material, chosen) for m in there], ignore_index=True)
 
         records = stable_hash([[asdict(item) for item in self.material.items], self.sides_hash(self.material.answers)])
         file = f"{name.replace(' ', '-')}-damage"

@@ -31,8 +31,8 @@ class Row:
 
     @property
     def longest(self) -> int:
-        """Tokens of the prompt with its longest answer: what must fit the model's context."""
-        return len(self.prompt) + max(map(len, self.answers))
+        """Tokens of the prompt with its longest answer, if any: what must fit the model's context."""
+        return len(self.prompt) + max(map(len, self.answers), default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,9 @@ def prompt_ids(model: Any, messages: Sequence[dict[str, str]]) -> tuple[int, ...
 def encode(model: Any, messages: Sequence[dict[str, str]], answers: Sequence[str]) -> Row:
     """Tokenise a conversation and its answers: an answer's ids are the whole conversation's minus the prompt's.
 
-    Raises `ModelError` where the prompt is not a prefix of the conversation (the template then cannot be scored),
-    `DataError` for an empty answer and for one that does not fit the model's context.
+    Without answers it is the prompt alone. Raises `ModelError` where the prompt is not a prefix of the conversation
+    (the template then cannot be scored), `DataError` for an empty answer and for one that does not fit the model's
+    context.
     """
     tokenizer = _chat_tokenizer(model)
     prompt = prompt_ids(model, messages)

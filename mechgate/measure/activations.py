@@ -1,0 +1,87 @@
+"""What a model holds of a prompt before it answers: one vector (or one a head) for each prompt and layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mechgate.data.pairs import Example, Message, Pair
+from mechgate.errors import InputError, check_choice
+from mechgate.model import hooking
+from mechgate.model.prompts import Batch, collate, encode, length_buckets
+from mechgate.model.scoring import final_hidden
+from mechgate.model.sites import all_sites, check_gateable, shape_of
+from mechgate.progress import track
+
+BATCH_SIZE = 16
+HOOKS = {
+    "resid_pre": "blocks.{}.hook_resid_pre",
+    "resid_post": "blocks.{}.hook_resid_post",
+    "z": "blocks.{}.attn.hook_z",
+    "hook_in": "blocks.{}.attn.hook_in",
+}
+POSITIONS = ("last", "mean")
+
+
+def activations(
+    model: Any,
+    prompts: Sequence[Pair | Example | Sequence[Message]],
+    hook: str = "resid_post",
+    *,
+    layers: list[int] | None = None,
+    position: str = "last",
+    batch_size: int = BATCH_SIZE,
+    label: str | None = "activations",
+) -> np.ndarray:
+    """Hidden activations of `prompts`, in their order: fp32 [n_prompts, n_layers, d_model], in the model's own unit.
+
+    A prompt is a conversation up to where the assistant starts to answer; of pairs and examples only that is read.
+    `hook`: the residual stream before ("resid_pre") or after a block ("resid_post"), what its gate reads ("hook_in"),
+    or what its heads hold before W_O ("z", [n_prompts, n_layers, n_heads, d_head]). `layers` (default: all) come out
+    in ascending order. `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the
+    mean over all its tokens, the first of which is far longer than the rest in many models.
+
+    Does not depend on `batch_size` or on the other prompts (1e-5 of its size in fp32). Gates are those attached around
+    the call; z is then what they leave. Memory: the result and one batch. Raises `InputError` for no prompts, an
+    unknown hook or position and layers that are not there, `ModelError` for a model that cannot be gated.
+    """
+    check_choice("hook", hook, tuple(HOOKS))
+    check_choice("position", position, POSITIONS)
+    check_gateable(model, allow_post_norm=True)
+    names = [HOOKS[hook].format(site.layer) for site in all_sites(model, layers)]
+    rows = [encode(model, p.messages if isinstance(p, Pair | Example) else p, []) for p in prompts]
+    if not rows:
+        raise InputError("there is nothing to measure", got="no prompts")
+    shape = shape_of(model)
+    size = (shape.n_heads, shape.d_head) if hook == "z" else (shape.d_model,)
+    found = np.empty((len(rows), len(names), *size), dtype=np.float32)
+    device = next(model.original_model.parameters()).device
+    for indices in track(length_buckets(list(map(len, rows)), batch_size), label):
+        batch = collate([rows[i] for i in indices], device)
+        read = batch.mask
+        if position == "last":
+            read = read & (batch.positions == read.sum(dim=1, keepdim=True) - 1)
+        with torch.inference_mode():
+            found[indices] = _means(model, batch, names, read, size).transpose(0, 1).cpu().numpy()
+    return found
+
+
+def _means(model: Any, batch: Batch, names: list[str], read: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Mean of each hook point's activation over the tokens marked in `read` [batch, pos]: fp32 [hooks, batch, *size].
+
+    Only marked tokens are touched, so that an overflow elsewhere stays there. A shared prefix passes the hooks first,
+    as one row for all.
+    """
+    sums = torch.zeros(len(names), *read.shape[:1], *size, device=read.device)
+    passed = [0] * len(names)
+
+    def add(value: torch.Tensor, k: int) -> None:
+        start, passed[k] = passed[k], passed[k] + value.shape[1]
+        row, token = read[:, start : passed[k]].nonzero(as_tuple=True)
+        sums[k].index_add_(0, row, value.expand(len(read), *value.shape[1:])[row, token].float())
+
+    hooks: dict[str, hooking.Hook] = {name: lambda value, k=k: add(value, k) for k, name in enumerate(names)}
+    with hooking.attached(model, hooks):
+        final_hidden(model, batch)
+    return sums / read.sum(dim=1).view(-1, *[1] * len(size))

@@ -111,7 +111,9 @@ def controls_of(paths: list[Path], gates: list[Path], speak: Callable[[str], Non
             else:
                 found[task].append(file)
         if left:
-            speak(f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {', '.join(sorted(own))} seeds)")
+            speak(
+                f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {', '.join(sorted(own))} seeds)"
+            )
         if len(left) == len(files):
             raise InputError("there are no control gates", got=str(path), do="name files of mechgate controls train")
     return dict(found)

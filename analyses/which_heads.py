@@ -60,7 +60,7 @@ def main() -> None:
     asked = [fingerprint(model), given.strength, kept, given.split, given.phrasings, given.nodes]
 
     def contributions(gates: Any) -> pd.DataFrame:
-        units = integrated_attribution(model, gates, false, strength=given.strength, nodes=given.nodes, label=None)
+        units = integrated_attribution(model, gates, false, strength=given.strength, nodes=given.nodes)
         return head_rows(by_head(units, gates), gates, false)
 
     activity, attribution, others = [], [], []

@@ -15,7 +15,7 @@ _PANELS = {
     "size": ("How far gates are from 1", "Mean |g − 1|"),
     "difference": ("What false claims change", "|g − 1|, false minus true claims"),
     "signed difference": ("What false claims change", "g − 1, false minus true claims"),
-    "attribution": ("What heads contribute", "Share of the change of the stance margin (nats)"),
+    "attribution": ("What heads contribute", "Part of the change of the stance margin (nats)"),
 }
 # Both are told apart with every common form of colour blindness, and grow lighter (first) or darker to both sides
 # (second) without a break, so that they read in grey; dots then say the sign.
@@ -71,7 +71,7 @@ def _panel(figure: Any, axes: Any, name: str, found: dict[str, Any], layers: lis
     shown = places[:: max(1, -(-len(layers) // 16))]
     axes.set_yticks(shown, [str(layers[i]) for i in shown])
     axes.tick_params(length=2)
-    bar = figure.colorbar(mesh, ax=axes, pad=0.03, fraction=0.07)
+    bar = figure.colorbar(mesh, ax=axes, pad=0.03, fraction=0.07, aspect=40)
     bar.set_label(_PANELS[name][1], fontsize=8)
     bar.ax.tick_params(labelsize=7.5, length=2)
     bar.outline.set_linewidth(0.5)

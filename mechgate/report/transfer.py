@@ -36,7 +36,7 @@ def draw_transfer(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
             len(kinds), len(strengths), figsize=(width, height), sharey=True, squeeze=False, layout="constrained"
         )
         try:
-            mesh = None
+            mesh, below = None, (0.16 * (caption.count("\n") + 1) + 0.15) / height
             letters = iter("abcdefghijklmnopqrstuvwxyz")
             for kind, row in zip(kinds, axes, strict=True):
                 for strength, panel in zip(strengths, row, strict=True):
@@ -47,10 +47,10 @@ def draw_transfer(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
                 row[0].set_ylabel("Domain of training")
             for panel in axes[-1]:
                 panel.set_xlabel("Domain of test")
-            bar = figure.colorbar(mesh, ax=axes, fraction=0.025, pad=0.02)
+            bar = figure.colorbar(mesh, ax=axes, fraction=0.025, pad=0.02, aspect=40)
             bar.set_label("Change of the stance margin (nats)")
             bar.outline.set_linewidth(0.5)
-            figure.get_layout_engine().set(rect=(0, 0.7 / height, 1, 1 - 0.7 / height))
+            figure.get_layout_engine().set(rect=(0, below, 1, 1 - below))
             figure.text(0.01, 0.08 / height, caption, fontsize=7.5, color="#333333", va="bottom")
             return save_figure(figure, path)
         finally:
@@ -60,7 +60,7 @@ def draw_transfer(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
 def _panel(axes: Any, table: list[list[dict[str, Any]]], trained: list[str], tested: list[str], largest: float) -> Any:
     values = np.array([[cell["value"] for cell in row] for row in table])
     mesh = axes.pcolormesh(values, cmap=_COLOURS, vmin=-largest, vmax=largest, edgecolors="white", linewidth=0.8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(trained), 0)
     for i, row in enumerate(table):
         for j, cell in enumerate(row):
             holds_zero = cell["low"] <= 0 <= cell["high"]

@@ -97,8 +97,8 @@ def main() -> None:
             rows = stages.table(f"{title}: {kind}", f"{kind}-{name}.csv", [*key, draw], null, texts=TEXTS)
             others.append(rows.assign(seed=f"{name}, {draw}", family=given.null_family))
 
-    joined = [pd.concat(tables, ignore_index=True) if tables else None for tables in (activity, attribution, others)]
-    numbers = atlas_numbers(joined[0], joined[1], others=joined[2], seed=given.seed)
+    whole = pd.concat(others, ignore_index=True) if others else None
+    numbers = atlas_numbers(pd.concat(activity), pd.concat(attribution), others=whole, seed=given.seed)
     settings = json.loads(json.dumps(vars(given), default=str))
     made_of = {"data": dataset_hashes(), "gates": {str(path): digest for path, digest in hashes.items()}}
     written = write_result(

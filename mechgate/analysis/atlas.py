@@ -26,6 +26,7 @@ from mechgate.progress import track
 from mechgate.seeding import rng
 from mechgate.stats.multiplicity import max_t
 
+MEASURED = ("size false", "size true", "signed false", "signed true")
 TOP = (1, 5, 10, 20)
 UNITS = {"size": "|g − 1|", "difference": "|g − 1|", "signed difference": "g − 1", "attribution": "nats"}
 """What the maps hold: each the mean over seeds and facts."""
@@ -144,7 +145,10 @@ def maps_of(rows: pd.DataFrame, values: ArrayLike) -> Maps:
         raise InputError("maps must be finite", got=f"{int((~np.isfinite(series)).sum())} cells that are not")
     seeds, facts, layers, _ = names
     return Maps(
-        values=series.to_numpy().reshape(size), seeds=tuple(map(str, seeds)), facts=tuple(facts), layers=tuple(layers)
+        values=np.asarray(series, dtype=np.float64).reshape(size),
+        seeds=tuple(map(str, seeds)),
+        facts=tuple(facts),
+        layers=tuple(layers),
     )
 
 
@@ -165,7 +169,7 @@ def atlas_numbers(
     seeds, `t` and `p`; how far seeds agree (Spearman); the share of all |values| in the top k heads. The same of each
     family of `others`, with its agreement with the learned map, and the test of learned minus family.
     """
-    columns = {name: activity[name].to_numpy() for name in activity if name.startswith(("size ", "signed "))}
+    columns = {name: activity[name].to_numpy() for name in MEASURED}
     size = (columns["size false"] + columns["size true"]) / 2
     maps = {
         "size": maps_of(activity, size),

@@ -50,7 +50,7 @@ def transfer_numbers(base: pd.DataFrame, gated: pd.DataFrame, *, seed: int = 0, 
     Raises `InputError` for prompts that the base or some gates were not asked, and what `grid_from_rows` refuses.
     """
     grids = _grids(_changes(base, gated))
-    trained, tested = (sorted({key[i] for key in grids}) for i in (2, 3))
+    trained, tested = sorted({of for _, _, of, _ in grids}), sorted({on for _, _, _, on in grids})
     cells = []
     for (kind, strength, of, on), grid in grids.items():
         change = hierarchical_bootstrap(grid, seed=seed, draws=draws)
@@ -92,12 +92,12 @@ def _changes(base: pd.DataFrame, gated: pd.DataFrame) -> pd.DataFrame:
 
 
 def _grids(rows: pd.DataFrame) -> dict[tuple[str, float, str, str], Grid]:
-    groups = rows.groupby(["kind", "strength", "trained", "domain"], sort=True)
+    groups: Any = rows.groupby(["kind", "strength", "trained", "domain"], sort=True)
     return {
         (str(kind), float(strength), str(of), str(on)): grid_from_rows(
-            part["change"], part["seed"].astype(str), part["fact"].tolist(), part["id"].tolist()
+            part["change"], part["seed"].astype(str).tolist(), part["fact"].tolist(), part["id"].tolist()
         )
-        for (kind, strength, of, on), part in groups  # type: ignore[misc]
+        for (kind, strength, of, on), part in groups
     }
 
 

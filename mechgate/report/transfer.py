@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from mechgate.errors import DataError
@@ -32,11 +33,11 @@ def draw_transfer(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
     width, height = 0.62 * len(tested) * len(strengths) + 2.6, (0.5 * len(trained) + 1.05) * len(kinds) + 0.9
     width = max(width, 6.0)
     with plt.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
-        figure, axes = plt.subplots(
-            len(kinds), len(strengths), figsize=(width, height), sharey=True, squeeze=False, layout="constrained"
-        )
+        figure, axes = plt.subplots(len(kinds), len(strengths), figsize=(width, height), sharey=True, squeeze=False)
         try:
-            mesh, below = None, (0.16 * (caption.count("\n") + 1) + 0.15) / height
+            mesh: Any = None
+            below = (0.16 * (caption.count("\n") + 1) + 0.15) / height
+            figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)))
             letters = iter("abcdefghijklmnopqrstuvwxyz")
             for kind, row in zip(kinds, axes, strict=True):
                 for strength, panel in zip(strengths, row, strict=True):
@@ -50,7 +51,6 @@ def draw_transfer(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
             bar = figure.colorbar(mesh, ax=axes, fraction=0.025, pad=0.02, aspect=40)
             bar.set_label("Change of the stance margin (nats)")
             bar.outline.set_linewidth(0.5)
-            figure.get_layout_engine().set(rect=(0, below, 1, 1 - below))
             figure.text(0.01, 0.08 / height, caption, fontsize=7.5, color="#333333", va="bottom")
             return save_figure(figure, path)
         finally:

@@ -79,8 +79,7 @@ def test_activity_depends_on_neither_batches_nor_the_other_prompts(
 
 
 def test_only_the_users_last_words_and_what_follows_count(chat: Any, shaken: Callable[..., GateSet]) -> None:
-    """Gates that read nothing but a token's place would show a longer system prompt; these may not see its tokens."""
-    gates = shaken(GateSet.identity(chat, layers=[0]))  # layer 0 reads the token (rotary positions come later)
+    gates = shaken(GateSet.identity(chat, layers=[0]))  # layer 0 reads tokens alone, without their surroundings
     system = {"role": "system", "content": "Answer in one short sentence, whatever you are asked."}
     longer = [dataclasses.replace(pair, messages=(system, *pair.messages)) for pair in FALSE]
     plain, changed = (head_activity(chat, gates, pairs, label=None) for pairs in (FALSE, longer))

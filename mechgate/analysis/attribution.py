@@ -253,7 +253,8 @@ def _rows(model: Any, pairs: Sequence[Pair], answers: Sequence[tuple[str, str]] 
     chosen = list(answers if answers is not None else stance_answers())
     if not pairs or not chosen:
         raise InputError("there is nothing to attribute", got=f"{len(pairs)} pairs, {len(chosen)} answers")
-    return [encode(model, pair.messages, [text for both in chosen for text in both]) for pair in pairs]
+    flat = [text for both in chosen for text in both]
+    return [encode(model, pair.messages, flat, claim=pair.claim) for pair in pairs]
 
 
 def _batches(model: Any, rows: list[Row], batch_size: int, label: str | None) -> Any:

@@ -2,7 +2,7 @@
 
 from mechgate.data.facts import Fact, domains, split_facts
 from mechgate.data.pairs import Pair
-from mechgate.data.wordings import Wording, conversation, filled, sentence, wordings
+from mechgate.data.wordings import Wording, claim_at, conversation, filled, sentence, wordings
 from mechgate.errors import InputError, check_choice
 
 # task -> (what the user asserts, what an agreeing answer restates, what a disagreeing answer states instead)
@@ -63,6 +63,7 @@ def _asserted(
         kind=kind,
         template=f"{templates}-{number:02d}",
         stance=(len(agree), len(disagree)),
+        claim=claim_at(prompt, claim=getattr(fact, kind)),
     )
 
 

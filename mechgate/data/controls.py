@@ -107,6 +107,7 @@ def _shuffled(split: str, phrasings: int | None) -> list[Pair]:
                     fact_id=pair.fact_id,
                     kind="shuffled",
                     template=pair.template,
+                    claim=pair.claim,
                 )
             )
     return found

@@ -1,5 +1,7 @@
 """Tasks by name -> `Pair`s: what gates and hosts are trained on and what they are judged on."""
 
+from typing import Any
+
 from mechgate.data.claims import ASSERTED, UNASKED, claim_pairs, stance_answers
 from mechgate.data.controls import CONTROLS, control_pairs
 from mechgate.data.facts import domains, load_facts
@@ -103,7 +105,12 @@ def dataset_hashes() -> dict[str, str]:
         "broad": broad_pairs,
         "scary": benign_pairs,
     }
-    return found | {f"sets/{name}": stable_hash([vars(record) for record in load()]) for name, load in sets.items()}
+    return found | {f"sets/{name}": stable_hash([_told(record) for record in load()]) for name, load in sets.items()}
+
+
+def _told(record: Any) -> dict[str, Any]:
+    """A record's fields; a pair without a claim is what it was before pairs could say where theirs is."""
+    return {name: value for name, value in vars(record).items() if name != "claim" or value is not None}
 
 
 def shipped_data_hash() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mechgate.data.pairs import Message
+from mechgate.errors import DataError
 
 Wording = str | list[str]
 
@@ -35,3 +36,17 @@ def conversation(wording: Wording, *, claim: str = "", topic: str = "") -> tuple
     return tuple(
         {"role": roles[i % 2], "content": filled(turn, claim=claim, topic=topic)} for i, turn in enumerate(turns)
     )
+
+
+def claim_at(wording: Wording, *, claim: str) -> tuple[int, int, int]:
+    """Where `conversation` puts the claim: the message's index, and its first and end character there.
+
+    Raises `DataError` for a wording that states its claim never, or more than once.
+    """
+    turns = [wording] if isinstance(wording, str) else wording
+    found = [(i, turn, mark) for i, turn in enumerate(turns) for mark in ("{claim}", "{Claim}") if mark in turn]
+    if len(found) != 1 or found[0][1].count(found[0][2]) != 1:
+        raise DataError("a wording must state its claim once", got=repr(wording))
+    i, turn, mark = found[0]
+    start = len(filled(turn[: turn.index(mark)]))
+    return i, start, start + len(filled(mark, claim=claim))

@@ -1,7 +1,7 @@
 """Gates computed from another prompt: the values are a learned gate's, but they do not depend on what is read."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -82,7 +82,12 @@ class DonorGateSet(GateSet):
 
     @contextlib.contextmanager
     def attached(
-        self, model: Any, strength: float = 1.0, *, observe: Callable[[torch.Tensor], None] | None = None
+        self,
+        model: Any,
+        strength: float = 1.0,
+        *,
+        where: str | Collection[str] | None = None,
+        observe: Callable[[torch.Tensor], None] | None = None,
     ) -> Iterator[hooking.Firings]:
         """As `GateSet.attached`; also notes the positions of every forward of the model inside the block."""
 
@@ -91,7 +96,7 @@ class DonorGateSet(GateSet):
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.at(None))
-            firings = stack.enter_context(super().attached(model, strength, observe=observe))
+            firings = stack.enter_context(super().attached(model, strength, where=where, observe=observe))
             handle = model.original_model.base_model.register_forward_pre_hook(note, with_kwargs=True)
             stack.callback(handle.remove)
             yield firings

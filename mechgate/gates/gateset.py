@@ -1,7 +1,7 @@
 """`GateSet`: the gates of a model, and the one dial that turns them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from mechgate.errors import InputError, ModelError, check_choice
 from mechgate.gates.gate import GRANULARITIES, INPUTS, Gate, check_strength, n_units, write
 from mechgate.model import hooking
 from mechgate.model.loading import describe
+from mechgate.model.roles import check_where, selected
 from mechgate.model.sites import Shape, Site, all_sites, check_gateable, shape_of
 from mechgate.seeding import stream_seed
 
@@ -125,16 +126,24 @@ class GateSet(nn.Module):
 
     @contextlib.contextmanager
     def attached(
-        self, model: Any, strength: float = 1.0, *, observe: Callable[[torch.Tensor], None] | None = None
+        self,
+        model: Any,
+        strength: float = 1.0,
+        *,
+        where: str | Collection[str] | None = None,
+        observe: Callable[[torch.Tensor], None] | None = None,
     ) -> Iterator[hooking.Firings]:
         """Gate `model` inside the block: z is multiplied by 1 + strength * scale * (g - 1).
 
         +1 is the trained gate, 0 the base model bit for bit, -1 the inversion. Blocks nest (their gates multiply).
-        `observe` is called with every layer's g - 1 [batch, pos, units] as it is computed.
-        Raises `ModelError` on a model of another shape, `InputError` for a strength that is not finite, `HookError`
-        if the model was not run inside the block.
+        `where` names the roles of the tokens to act on, one or several of "template", "claim", "post-claim" and
+        "response" (`mechgate.model.roles`); the others' z stays as it is. None is every token.
+        `observe` is called with every layer's g - 1 [batch, pos, units] as it is computed, wherever it acts.
+        Raises `ModelError` on a model of another shape, `InputError` for a strength that is not finite, for unknown
+        roles and for conversations that do not say where their claim is, `HookError` if the model was not run inside
+        the block, or, with `where`, by something that does not know roles (only what scores answers does).
         """
-        with hooking.attached(model, dict(self._hooks(model, strength, observe))) as firings:
+        with hooking.attached(model, dict(self._hooks(model, strength, observe, where))) as firings:
             yield firings
 
     def fwd_hooks(self, model: Any, strength: float = 1.0) -> list[tuple[str, Callable[..., Any]]]:
@@ -144,13 +153,18 @@ class GateSet(nn.Module):
         return [(name, lambda value, hook, f=function: f(value)) for name, function in hooks]
 
     def _hooks(
-        self, model: Any, strength: float, observe: Callable[[torch.Tensor], None] | None = None
+        self,
+        model: Any,
+        strength: float,
+        observe: Callable[[torch.Tensor], None] | None = None,
+        where: str | Collection[str] | None = None,
     ) -> list[tuple[str, hooking.Hook]]:
         self.check_fits(model)
+        roles = None if where is None else check_where(where)
         total = check_strength(strength) * self.scale
         hooks: list[tuple[str, hooking.Hook]] = []
         for site in self.sites:
-            hooks += _pair(site, self.gate(site.layer), total, observe)
+            hooks += _pair(site, self.gate(site.layer), total, observe, roles)
         return hooks
 
     def check_fits(self, model: Any) -> None:
@@ -179,7 +193,11 @@ class GateSet(nn.Module):
 
 
 def _pair(
-    site: Site, gate: Gate, strength: float, observe: Callable[[torch.Tensor], None] | None
+    site: Site,
+    gate: Gate,
+    strength: float,
+    observe: Callable[[torch.Tensor], None] | None,
+    roles: frozenset[str] | None,
 ) -> list[tuple[str, hooking.Hook]]:
     """The hook that takes the gate's input and the hook that writes z."""
     kept: list[torch.Tensor] = []
@@ -192,6 +210,8 @@ def _pair(
         delta = gate.delta(x)
         if observe is not None:
             observe(delta)
+        if roles is not None:
+            delta = delta * selected(roles, z.shape[:2])[..., None]
         return write(z, delta, strength)
 
     return [(site.read, read), (site.write, scale)]

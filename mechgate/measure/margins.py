@@ -43,7 +43,7 @@ def margins(
     depend on `batch_size` or on the other pairs (1e-5 in fp32). Gates are those attached around the call. `label`
     None shows no progress.
     """
-    rows = [encode(model, pair.messages, [pair.matching, pair.not_matching]) for pair in pairs]
+    rows = [encode(model, pair.messages, [pair.matching, pair.not_matching], claim=pair.claim) for pair in pairs]
     sums, counts = answer_scores(model, rows, batch_size=batch_size, label=label)
     per_token = sums / counts
     return per_token[:, 0] - per_token[:, 1]
@@ -56,7 +56,7 @@ def margin_parts(
 
     Raises `InputError` for a pair without that, `ModelError` where the tokenizer merges stance and content.
     """
-    rows = [encode(model, pair.messages, [pair.matching, pair.not_matching]) for pair in pairs]
+    rows = [encode(model, pair.messages, [pair.matching, pair.not_matching], claim=pair.claim) for pair in pairs]
     cuts = [_stance_tokens(model, pair, row) for pair, row in zip(pairs, rows, strict=True)]
     tokens = _answer_tokens(model, rows, batch_size, label)
     parts = np.zeros((len(pairs), 3))
@@ -85,7 +85,7 @@ def stance_margins(
     if not chosen:
         raise InputError("stance margins need at least one (agreeing, disagreeing) pair of answers", got="none")
     flat = [text for both in chosen for text in both]
-    rows = [encode(model, pair.messages, flat) for pair in pairs]
+    rows = [encode(model, pair.messages, flat, claim=pair.claim) for pair in pairs]
     sums, _ = answer_scores(model, rows, batch_size=batch_size, label=label)
     return sums[:, 0::2] - sums[:, 1::2]
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mechgate.errors import DataError, InputError, ModelError
 from mechgate.model.loading import model_info
+from mechgate.model.roles import NO_ROLE, PROMPT, RESPONSE, prompt_roles
+from mechgate.model.spans import span_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +23,14 @@ MIN_PREFIX = 4  # sharing fewer tokens than this costs more than it saves
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Token ids of a prompt and of its answers, each with its end-of-turn token."""
+    """Token ids of a prompt and of its answers, each with its end-of-turn token.
+
+    `claim` is the prompt's first token of the claim and the one after its last, None where that is not known.
+    """
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
+    claim: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.answers))
@@ -40,8 +46,8 @@ class Batch:
     """Rows padded on the right. All tensors are [batch, pos].
 
     `mask` is True on real tokens and `response_mask` on answer tokens (never derived from pad ids). `branch` is 0
-    on the prompt, k on the k-th answer, -1 on padding; `positions` restart after the prompt in every branch. The
-    first `prefix` tokens are the same in all rows.
+    on the prompt, k on the k-th answer, -1 on padding; `positions` restart after the prompt in every branch. `roles`
+    are numbers as in `mechgate.model.roles`. The first `prefix` tokens are the same, in the same roles, in all rows.
     """
 
     tokens: "torch.Tensor"
@@ -49,6 +55,7 @@ class Batch:
     response_mask: "torch.Tensor"
     branch: "torch.Tensor"
     positions: "torch.Tensor"
+    roles: "torch.Tensor"
     prefix: int
 
     @property
@@ -66,12 +73,18 @@ def prompt_ids(model: Any, messages: Sequence[dict[str, str]]) -> tuple[int, ...
     return tuple(_render(_chat_tokenizer(model), list(messages), generation_prompt=True))
 
 
-def encode(model: Any, messages: Sequence[dict[str, str]], answers: Sequence[str]) -> Row:
+def encode(
+    model: Any,
+    messages: Sequence[dict[str, str]],
+    answers: Sequence[str],
+    *,
+    claim: tuple[int, int, int] | None = None,
+) -> Row:
     """Tokenise a conversation and its answers: an answer's ids are the whole conversation's minus the prompt's.
 
-    Without answers it is the prompt alone. Raises `ModelError` where the prompt is not a prefix of the conversation
-    (the template then cannot be scored), `DataError` for an empty answer and for one that does not fit the model's
-    context.
+    Without answers it is the prompt alone. `claim` says where the claim is, as `Pair.claim` does; the row has it in
+    tokens, if the tokenizer can tell. Raises `ModelError` where the prompt is not a prefix of the conversation (the
+    template then cannot be scored), `DataError` for an empty answer and for one that does not fit the model's context.
     """
     tokenizer = _chat_tokenizer(model)
     prompt = prompt_ids(model, messages)
@@ -88,7 +101,8 @@ def encode(model: Any, messages: Sequence[dict[str, str]], answers: Sequence[str
                 do="use a tokenizer whose chat template only appends the answer",
             )
         found.append(_cut_after_turn(tokenizer, full[len(prompt) :]))
-    row = Row(prompt=prompt, answers=tuple(found))
+    where = None if claim is None else span_tokens(tokenizer, messages, claim, prompt)
+    row = Row(prompt=prompt, answers=tuple(found), claim=where)
     check_fits(model, row, messages[-1]["content"])
     return row
 
@@ -133,11 +147,14 @@ def collate(rows: Sequence[Row], device: Any = "cpu") -> Batch:
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     branch = torch.full((len(rows), width), PAD, dtype=torch.long)
     positions = torch.zeros(len(rows), width, dtype=torch.long)
+    roles = torch.full((len(rows), width), NO_ROLE, dtype=torch.long)
     for i, row in enumerate(rows):
         n = len(row.prompt)
         tokens[i, : len(row)] = torch.tensor([*row.prompt, *(t for answer in row.answers for t in answer)])
         branch[i, :n] = 0
         positions[i, :n] = torch.arange(n)
+        roles[i, :n] = torch.tensor(prompt_roles(n, row.claim))
+        roles[i, n : len(row)] = RESPONSE
         start = n
         for k, answer in enumerate(row.answers, start=1):
             branch[i, start : start + len(answer)] = k
@@ -149,7 +166,8 @@ def collate(rows: Sequence[Row], device: Any = "cpu") -> Batch:
         response_mask=(branch > 0).to(device),
         branch=branch.to(device),
         positions=positions.to(device),
-        prefix=shared_prefix([row.prompt for row in rows]),
+        roles=roles.to(device),
+        prefix=_same_roles(roles, shared_prefix([row.prompt for row in rows])),
     )
 
 
@@ -160,6 +178,14 @@ def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     first, last = min(prompts), max(prompts)  # what the extremes share, all share
     limit = min(map(len, prompts)) - 1
     n = next((i for i in range(limit) if first[i] != last[i]), limit)
+    return n if n >= MIN_PREFIX else 0
+
+
+def _same_roles(roles: "torch.Tensor", n: int) -> int:
+    """How many of the first `n` tokens have the same role in all rows whose claim is known."""
+    known = roles[roles[:, 0] != PROMPT, :n]
+    differs = (known != known[:1]).any(dim=0).nonzero()
+    n = int(differs[0, 0]) if len(differs) else n
     return n if n >= MIN_PREFIX else 0
 
 

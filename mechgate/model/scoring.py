@@ -11,6 +11,7 @@ import torch
 
 from mechgate.errors import ModelError
 from mechgate.model.prompts import PAD, Batch
+from mechgate.model.roles import NO_ROLE, running
 
 _CHUNK = 128  # rows of logits alive at a time where no gradient is needed (128 x 49,152 fp32 = 25 MB)
 
@@ -74,22 +75,24 @@ def final_hidden(model: Any, batch: Batch) -> torch.Tensor:
         past = DynamicCache()  # plain, also for sliding windows: the masks below are the whole truth
         tokens = batch.tokens[:1, : batch.prefix]
         branch, positions = torch.zeros_like(tokens), torch.arange(batch.prefix, device=tokens.device)[None]
-        hf.base_model(
-            input_ids=tokens,
-            attention_mask=_masks(hf, branch, positions, branch, positions),
-            position_ids=positions,
-            past_key_values=past,
-            use_cache=True,
-        )
+        with running(batch.roles[:1, : batch.prefix]):
+            hf.base_model(
+                input_ids=tokens,
+                attention_mask=_masks(hf, branch, positions, branch, positions),
+                position_ids=positions,
+                past_key_values=past,
+                use_cache=True,
+            )
         past.batch_repeat_interleave(len(batch.tokens))
     tail = slice(batch.prefix, None)
-    return hf.base_model(
-        input_ids=batch.tokens[:, tail],
-        attention_mask=_masks(hf, batch.branch[:, tail], batch.positions[:, tail], batch.branch, batch.positions),
-        position_ids=batch.positions[:, tail],
-        past_key_values=past,
-        use_cache=past is not None,
-    ).last_hidden_state
+    with running(batch.roles[:, tail]):
+        return hf.base_model(
+            input_ids=batch.tokens[:, tail],
+            attention_mask=_masks(hf, batch.branch[:, tail], batch.positions[:, tail], batch.branch, batch.positions),
+            position_ids=batch.positions[:, tail],
+            past_key_values=past,
+            use_cache=past is not None,
+        ).last_hidden_state
 
 
 def logits_of(model: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -125,6 +128,7 @@ def without_unread(batch: Batch) -> tuple[Batch, torch.Tensor]:
         response_mask=branch > 0,
         branch=branch,
         positions=batch.positions.gather(1, order),
+        roles=batch.roles.gather(1, order).masked_fill(padding, NO_ROLE),
         prefix=batch.prefix,
     )
     return run, place

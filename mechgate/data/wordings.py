@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib import resources
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -43,10 +44,14 @@ def claim_at(wording: Wording, *, claim: str) -> tuple[int, int, int]:
 
     Raises `DataError` for a wording that states its claim never, or more than once.
     """
-    turns = [wording] if isinstance(wording, str) else wording
-    found = [(i, turn, mark) for i, turn in enumerate(turns) for mark in ("{claim}", "{Claim}") if mark in turn]
-    if len(found) != 1 or found[0][1].count(found[0][2]) != 1:
+    turns, found = [wording] if isinstance(wording, str) else wording, []
+    for i, turn in enumerate(turns):
+        said = 0  # characters so far
+        for text, field, *_ in Formatter().parse(turn):
+            start = said + len(text)
+            said = start + (len(filled(f"{{{field}}}", claim=claim)) if field else 0)
+            if field in ("claim", "Claim"):
+                found.append((i, start, said))
+    if len(found) != 1:
         raise DataError("a wording must state its claim once", got=repr(wording))
-    i, turn, mark = found[0]
-    start = len(filled(turn[: turn.index(mark)]))
-    return i, start, start + len(filled(mark, claim=claim))
+    return found[0]

@@ -15,8 +15,11 @@ __all__ = [
     "GateSet",
     "MechgateError",
     "Pair",
+    "SelectivityReport",
+    "SelectivitySettings",
     "TrainConfig",
     "__version__",
+    "activations",
     "check_file",
     "four_choice",
     "generate",
@@ -29,6 +32,7 @@ __all__ = [
     "neutral_text",
     "null_gates",
     "save_paper",
+    "selectivity",
     "stance_margins",
     "train_gates",
 ]
@@ -39,7 +43,10 @@ _MODULES = {
     "GateSet": "mechgate.gates.gateset",
     "MechgateError": "mechgate.errors",
     "Pair": "mechgate.data.pairs",
+    "SelectivityReport": "mechgate.referee.report",
+    "SelectivitySettings": "mechgate.referee.design",
     "TrainConfig": "mechgate.train.gates",
+    "activations": "mechgate.measure.activations",
     "check_file": "mechgate.data.readers",
     "four_choice": "mechgate.measure.capability",
     "generate": "mechgate.measure.generation",
@@ -52,6 +59,7 @@ _MODULES = {
     "neutral_text": "mechgate.measure.capability",
     "null_gates": "mechgate.gates.nulls",
     "save_paper": "mechgate.gates.storage",
+    "selectivity": "mechgate.referee.run",
     "stance_margins": "mechgate.measure.margins",
     "train_gates": "mechgate.train.gates",
 }
@@ -64,12 +72,16 @@ if TYPE_CHECKING:
     from mechgate.gates.gateset import GateSet
     from mechgate.gates.nulls import null_gates
     from mechgate.gates.storage import load_gates, save_paper
+    from mechgate.measure.activations import activations
     from mechgate.measure.capability import four_choice, neutral_text
     from mechgate.measure.generation import generate
     from mechgate.measure.judging.run import judge
     from mechgate.measure.knowledge import knowledge
     from mechgate.measure.margins import margins, stance_margins
     from mechgate.model.loading import load_model
+    from mechgate.referee.design import SelectivitySettings
+    from mechgate.referee.report import SelectivityReport
+    from mechgate.referee.run import selectivity
     from mechgate.stats.estimates import Estimate
     from mechgate.train.gates import TrainConfig, train_gates
 else:

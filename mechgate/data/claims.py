@@ -2,7 +2,7 @@
 
 from mechgate.data.facts import Fact, domains, split_facts
 from mechgate.data.pairs import Pair
-from mechgate.data.wordings import Wording, claim_at, conversation, filled, sentence, wordings
+from mechgate.data.wordings import Wording, conversation, filled, sentence, wordings
 from mechgate.errors import InputError, check_choice
 
 # task -> (what the user asserts, what an agreeing answer restates, what a disagreeing answer states instead)
@@ -53,17 +53,18 @@ def _asserted(
 ) -> Pair:
     kind, agreeing, disagreeing = ASSERTED[task]
     agree, disagree = answers
+    clause = getattr(fact, kind)
     return Pair(
         id=f"{fact.id}/{task}/{templates}-{number:02d}",
         domain=fact.domain,
-        messages=conversation(prompt, claim=getattr(fact, kind)),
+        messages=conversation(prompt, claim=clause),
         matching=f"{agree} {sentence(getattr(fact, agreeing))}." if content else agree,
         not_matching=f"{disagree} {sentence(getattr(fact, disagreeing))}." if content else disagree,
         fact_id=fact.id,
         kind=kind,
         template=f"{templates}-{number:02d}",
         stance=(len(agree), len(disagree)),
-        claim=claim_at(prompt, claim=getattr(fact, kind)),
+        claim=sentence(clause) if "{Claim}" in str(prompt) else clause,
     )
 
 

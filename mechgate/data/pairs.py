@@ -47,9 +47,9 @@ class Pair:
 
     `kind` says what was asserted (`false_claim`, `true_claim`), `template` how, `fact_id` about what: all phrasings
     of a fact are one cluster in every statistic. `stance` gives how many characters of each answer carry only the
-    stance ("You're right,"), the rest being content; margins can be split there. `claim` says where the conversation
-    asserts what it is about: the message's index, and the first and end character of the claim in its content. It
-    describes the messages and adds nothing to them: no hash has it.
+    stance ("You're right,"), the rest being content; margins can be split there. `claim` is what the conversation
+    asserts, letter for letter as one of its messages has it (and no other): gates can act on its tokens alone. It is a
+    piece of the messages and adds nothing to them; no data hash has it.
     """
 
     id: str
@@ -61,24 +61,13 @@ class Pair:
     kind: str
     template: str = ""
     stance: tuple[int, int] | None = None
-    claim: tuple[int, int, int] | None = None
+    claim: str | None = None
 
     def __post_init__(self) -> None:
         check_messages(self.messages, f"pair {self.id}")
         for name in ("matching", "not_matching"):
             if not getattr(self, name).strip():
                 raise DataError(f"pair {self.id} has an empty answer", got=name)
-        if self.claim is not None:
-            self._check_claim(*self.claim)
-
-    def _check_claim(self, message: int, start: int, end: int) -> None:
-        size = len(self.messages[message]["content"]) if 0 <= message < len(self.messages) else 0
-        if not 0 <= start < end <= size:
-            raise DataError(
-                f"pair {self.id} has no such text to be its claim",
-                got=self.claim,
-                allowed=f"a message of {len(self.messages)}, and a start and an end within its {size} characters",
-            )
 
     def as_example(self, answer: Literal["matching", "not_matching"]) -> Example:
         """The training example that gives one of the two answers."""

@@ -109,7 +109,7 @@ def dataset_hashes() -> dict[str, str]:
 
 
 def _told(record: Any) -> dict[str, Any]:
-    """A record's fields; a pair without a claim is what it was before pairs could say where theirs is."""
+    """A record's fields; a pair without a claim is what it was before pairs could say theirs."""
     return {name: value for name, value in vars(record).items() if name != "claim" or value is not None}
 
 

@@ -2,13 +2,11 @@
 
 from functools import cache
 from importlib import resources
-from string import Formatter
 from typing import Any
 
 import yaml
 
 from mechgate.data.pairs import Message
-from mechgate.errors import DataError
 
 Wording = str | list[str]
 
@@ -37,21 +35,3 @@ def conversation(wording: Wording, *, claim: str = "", topic: str = "") -> tuple
     return tuple(
         {"role": roles[i % 2], "content": filled(turn, claim=claim, topic=topic)} for i, turn in enumerate(turns)
     )
-
-
-def claim_at(wording: Wording, *, claim: str) -> tuple[int, int, int]:
-    """Where `conversation` puts the claim: the message's index, and its first and end character there.
-
-    Raises `DataError` for a wording that states its claim never, or more than once.
-    """
-    turns, found = [wording] if isinstance(wording, str) else wording, []
-    for i, turn in enumerate(turns):
-        said = 0  # characters so far
-        for text, field, *_ in Formatter().parse(turn):
-            start = said + len(text)
-            said = start + (len(filled(f"{{{field}}}", claim=claim)) if field else 0)
-            if field in ("claim", "Claim"):
-                found.append((i, start, said))
-    if len(found) != 1:
-        raise DataError("a wording must state its claim once", got=repr(wording))
-    return found[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mechgate.errors import DataError, InputError, ModelError
 from mechgate.model.loading import model_info
 from mechgate.model.roles import NO_ROLE, PROMPT, RESPONSE, prompt_roles
-from mechgate.model.spans import span_tokens
+from mechgate.model.spans import text_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -78,13 +78,14 @@ def encode(
     messages: Sequence[dict[str, str]],
     answers: Sequence[str],
     *,
-    claim: tuple[int, int, int] | None = None,
+    claim: str | None = None,
 ) -> Row:
     """Tokenise a conversation and its answers: an answer's ids are the whole conversation's minus the prompt's.
 
-    Without answers it is the prompt alone. `claim` says where the claim is, as `Pair.claim` does; the row has it in
-    tokens, if the tokenizer can tell. Raises `ModelError` where the prompt is not a prefix of the conversation (the
-    template then cannot be scored), `DataError` for an empty answer and for one that does not fit the model's context.
+    Without answers it is the prompt alone. `claim` is the text that they are about, as in `Pair.claim`; the row says
+    which tokens that is, if it can be told. Raises `ModelError` where the prompt is not a prefix of the conversation
+    (the template then cannot be scored), `DataError` for an empty answer and for one that does not fit the model's
+    context.
     """
     tokenizer = _chat_tokenizer(model)
     prompt = prompt_ids(model, messages)
@@ -101,7 +102,7 @@ def encode(
                 do="use a tokenizer whose chat template only appends the answer",
             )
         found.append(_cut_after_turn(tokenizer, full[len(prompt) :]))
-    where = None if claim is None else span_tokens(tokenizer, messages, claim, prompt)
+    where = None if claim is None else text_tokens(tokenizer, messages, claim, prompt)
     row = Row(prompt=prompt, answers=tuple(found), claim=where)
     check_fits(model, row, messages[-1]["content"])
     return row

@@ -80,7 +80,8 @@ def selected(where: frozenset[str], shape: "torch.Size") -> "torch.Tensor":
             "a conversation does not say which of its tokens are the claim",
             got=f"where={sorted(where)}",
             allowed=f"'response', or all of {', '.join(PROMPT_ROLES)}",
-            do="set Pair.claim; it cannot be found with slow tokenizers and with chat templates that rewrite messages",
+            do="set Pair.claim to a text that the messages have once; slow tokenizers and chat templates that rewrite "
+            "messages hide it",
         )
     table = [*(role in where for role in ROLES), all(prompt), False]  # the last is taken by NO_ROLE, -1
     return torch.tensor(table, device=roles.device)[roles]

@@ -1,4 +1,4 @@
-"""From characters of a message to tokens of a prompt: where the claim is."""
+"""From a piece of a conversation's text to tokens of its prompt: where the claim is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,19 +6,18 @@ from typing import Any
 _UNUSED = range(0xE000, 0xF900)  # characters without a meaning (Unicode's private use area)
 
 
-def span_tokens(
-    tokenizer: Any, messages: Sequence[dict[str, str]], span: tuple[int, int, int], prompt: Sequence[int]
+def text_tokens(
+    tokenizer: Any, messages: Sequence[dict[str, str]], piece: str, prompt: Sequence[int]
 ) -> tuple[int, int] | None:
-    """The tokens of `prompt` that hold some of a message's text: the first, and the one after the last.
+    """The tokens of `prompt` that hold `piece`, a text in one of the messages: the first, and the one after the last.
 
-    `span` is a message's index and the first and end character in its content. A token that straddles a border
-    belongs. None where it cannot be told: the tokenizer gives no offsets (slow ones), or the chat template drops,
-    repeats or rewrites the text.
+    A token that straddles a border belongs. None where it cannot be told: the messages have the piece never or more
+    than once, the tokenizer gives no offsets (slow ones), or the chat template drops, repeats or rewrites the text.
     """
-    if not getattr(tokenizer, "is_fast", False):
+    counts = [message["content"].count(piece) for message in messages]
+    if not piece or sum(counts) != 1 or not getattr(tokenizer, "is_fast", False):
         return None
-    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-    if (found := _characters(tokenizer, messages, span, text)) is None:
+    if (found := _characters(tokenizer, messages, counts.index(1), piece)) is None:
         return None
     told = tokenizer.apply_chat_template(
         list(messages),
@@ -33,16 +32,18 @@ def span_tokens(
     return (inside[0], inside[-1] + 1) if inside else None
 
 
-def _characters(
-    tokenizer: Any, messages: Sequence[dict[str, str]], span: tuple[int, int, int], text: str
-) -> tuple[int, int] | None:
-    """Where the span is in the rendered conversation: it is rendered again with a mark at each end of it."""
-    number, start, end = span
+def _characters(tokenizer: Any, messages: Sequence[dict[str, str]], number: int, piece: str) -> tuple[int, int] | None:
+    """Where the piece is in the rendered conversation, which may have it elsewhere too (in a system prompt): it is
+    rendered again with a mark at each end of the piece."""
+
+    def rendered(content: str) -> str:
+        told = [*messages[:number], {**messages[number], "content": content}, *messages[number + 1 :]]
+        return tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
+
     content = messages[number]["content"]
+    text = rendered(content)
     left, right = [mark for mark in map(chr, _UNUSED) if mark not in text + content][:2]
-    marked = content[:start] + left + content[start:end] + right + content[end:]
-    told = [*messages[:number], {**messages[number], "content": marked}, *messages[number + 1 :]]
-    again = tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
-    if again.replace(left, "").replace(right, "") != text or again.count(left) != 1 or again.count(right) != 1:
+    marked = rendered(content.replace(piece, f"{left}{piece}{right}"))
+    if marked.count(left) != 1 or marked.count(right) != 1 or marked.replace(left, "").replace(right, "") != text:
         return None
-    return again.index(left), again.index(right) - 1
+    return marked.index(left), marked.index(right) - 1

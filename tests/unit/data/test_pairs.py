@@ -100,14 +100,7 @@ def test_the_hash_of_data_depends_on_everything_trained_on_and_its_order() -> No
     assert data_hash([same]) == data_hash([a])
 
 
-@pytest.mark.parametrize("claim", [(0, 0, 1), (3, 0, 29), (1, 7, 28)])
-def test_a_claim_is_a_piece_of_one_message_and_changes_nothing_that_is_trained_on(claim: tuple[int, int, int]) -> None:
-    with_claim = pair(messages=CHAT, claim=claim) if claim[0] else pair(claim=claim)
-    without = dataclasses.replace(with_claim, claim=None)
-    assert data_hash([with_claim.as_example("matching")]) == data_hash([without.as_example("matching")])
-
-
-@pytest.mark.parametrize("claim", [(0, 0, 0), (0, 3, 2), (0, -1, 2), (0, 0, 30), (1, 0, 1), (-1, 0, 1)])
-def test_a_claim_that_is_no_text_of_the_conversation_is_refused(claim: tuple[int, int, int]) -> None:
-    with pytest.raises(DataError, match=r"pair p1 has no such text to be its claim.*a message of 1"):
-        pair(claim=claim)
+def test_a_claim_adds_nothing_to_what_is_trained_on() -> None:
+    with_claim = pair(claim="the capital of Italy Rome")
+    for answer in ("matching", "not_matching"):
+        assert with_claim.as_example(answer) == pair().as_example(answer)

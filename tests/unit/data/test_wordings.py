@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechgate.data.splits import SPLITS
-from mechgate.data.wordings import claim_at, conversation, filled, sentence, wordings
-from mechgate.errors import DataError
+from mechgate.data.wordings import conversation, filled, sentence, wordings
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True)
 PLAIN = st.text(string.ascii_letters + string.digits + " ,'-.{}", min_size=1, max_size=40)
@@ -104,26 +103,3 @@ def test_wordings_are_plain_ascii_without_stray_space(name: str) -> None:
     for text in texts(wordings(name)):
         assert text.isascii(), text
         assert text == " ".join(text.split()), text
-
-
-@LAW
-@given(PLAIN, PLAIN, PLAIN, st.integers(0, 2), st.sampled_from(["claim", "Claim"]))
-def test_a_claim_is_where_the_conversation_says_it(before: str, after: str, claim: str, turn: int, mark: str) -> None:
-    def plain(text: str) -> str:
-        return text.replace("{", "{{").replace("}", "}}")
-
-    wording = ["Yes.", "{topic}", "No."]
-    wording[turn] = plain(before) + f"{{{mark}}}" + plain(after)
-    message, start, end = claim_at(wording, claim=claim)
-    assert (message, start) == (turn, len(before))
-    said = conversation(wording, claim=claim)[message]["content"]
-    assert said[start:end] == (sentence(claim) if mark == "Claim" else claim)
-    assert said[end:] == after
-
-
-@pytest.mark.parametrize(
-    "wording", ["Is it so?", "{claim}, {claim}.", "{Claim}: {claim}.", ["{claim}", "So?", "{claim}"]]
-)
-def test_a_wording_without_its_claim_or_with_two_has_no_place_for_it(wording: Any) -> None:
-    with pytest.raises(DataError, match="must state its claim once"):
-        claim_at(wording, claim="x")

@@ -27,26 +27,23 @@ def rows(model: Any, pairs: Any = PAIRS) -> list[Row]:
     return [encode(model, pair.messages, ANSWERS, claim=pair.claim) for pair in pairs]
 
 
-def claimed(pair: Any) -> str:
-    message, start, end = pair.claim
-    return pair.messages[message]["content"][start:end]
-
-
 def test_the_claims_tokens_hold_the_claim_and_no_token_more(chat: Any) -> None:
     tokenizer = model_info(chat).tokenizer
     for pair, row in zip(PAIRS, rows(chat), strict=True):
         assert row.claim is not None
         first, end = row.claim
-        assert claimed(pair) in tokenizer.decode(row.prompt[first:end])
-        assert claimed(pair) not in tokenizer.decode(row.prompt[first + 1 : end])
-        assert claimed(pair) not in tokenizer.decode(row.prompt[first : end - 1])
+        assert pair.claim in tokenizer.decode(row.prompt[first:end])
+        assert pair.claim not in tokenizer.decode(row.prompt[first + 1 : end])
+        assert pair.claim not in tokenizer.decode(row.prompt[first : end - 1])
 
 
 def test_the_three_parts_of_a_prompt_are_what_stands_before_at_and_after_the_claim(chat: Any) -> None:
     tokenizer = model_info(chat).tokenizer
     for pair, row in zip(PAIRS, rows(chat), strict=True):
         assert row.claim is not None
-        number, start, end = pair.claim or (0, 0, 0)
+        number = next(i for i, m in enumerate(pair.messages) if pair.claim in m["content"])
+        start = pair.messages[number]["content"].index(pair.claim)
+        end = start + len(pair.claim)
         told = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in pair.messages]
         head = len(f"<|im_start|>{pair.messages[number]['role']}\n")
         before = "".join(told[:number]) + told[number][: head + start]
@@ -60,8 +57,10 @@ def test_a_token_across_the_border_belongs_to_the_claim(chat: Any) -> None:
     content, tokenizer = "I say vitamin C cures the common cold.", model_info(chat).tokenizer
     for start in range(len(content)):
         for end in range(start + 1, len(content) + 1):
-            row = encode(chat, [{"role": "user", "content": content}], ["Yes."], claim=(0, start, end))
-            assert row.claim is not None
+            row = encode(chat, [{"role": "user", "content": content}], ["Yes."], claim=content[start:end])
+            if content.count(content[start:end]) > 1:
+                assert row.claim is None
+                continue
             whole = [tokenizer.decode([i]) for i in row.prompt]
             head = whole.index("\n") + 1  # <|im_start|>user and a newline
             pieces = whole[head:]
@@ -112,7 +111,7 @@ def test_a_template_that_trims_finds_the_claim_and_one_that_rewrites_it_does_not
     tiny_chat_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     messages = [{"role": "user", "content": "  the sky is green. Right?  "}]
-    claim = (0, 2, 18)
+    claim = "the sky is green"
     model = tiny_chat_model(tmp_path / "trims", template=TRIMMED)
     row = encode(model, messages, ["Yes."], claim=claim)
     assert row.claim is not None
@@ -163,4 +162,20 @@ def test_every_shipped_claim_is_found_by_the_default_models_tokenizer(default_mo
     for pair in load_pairs("sycophancy", None, "test", phrasings=3):
         row = encode(default_model, pair.messages, ["Yes."], claim=pair.claim)
         assert row.claim is not None
-        assert tokenizer.decode(row.prompt[slice(*row.claim)]).strip() == claimed(pair)
+        assert tokenizer.decode(row.prompt[slice(*row.claim)]).strip() == pair.claim
+
+
+@pytest.mark.parametrize("claim", ["", "Rome is in Spain", "Italy", "a text that no message has"])
+def test_a_claim_that_is_not_said_or_said_twice_has_no_place(chat: Any, claim: str) -> None:
+    messages = [{"role": "user", "content": "Italy. Is Italy big?"}]
+    assert encode(chat, messages, ["Yes."], claim=claim).claim is None
+
+
+def test_a_system_prompt_before_the_conversation_moves_the_claim_and_no_more(chat: Any) -> None:
+    for pair in PAIRS[:4]:
+        told = ({"role": "system", "content": "Be short, and be kind."}, *pair.messages)
+        before, after = rows(chat, [pair])[0], encode(chat, told, ANSWERS, claim=pair.claim)
+        assert before.claim is not None
+        assert after.claim is not None
+        assert after.prompt[slice(*after.claim)] == before.prompt[slice(*before.claim)]
+        assert after.claim[0] - before.claim[0] == len(after.prompt) - len(before.prompt)

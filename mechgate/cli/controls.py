@@ -1,4 +1,4 @@
-"""Commands on control gates: gates trained as the learned ones are, on something else."""
+"""Commands on control gates: gates trained as the learned ones are, on something else, or on the same by other means."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,15 +13,18 @@ app = typer.Typer(no_args_is_help=True, help="Train control gates: the same reci
 
 @app.command("tasks")
 def control_tasks() -> None:
-    """What control gates can be trained on.
+    """What control gates can be trained on, and the variants of the learned gates.
 
     Example: mechgate controls tasks
     """
     from mechgate.data.tasks import TASKS
     from mechgate.train.controls import CONTROL_TASKS, TRAINABLE
+    from mechgate.train.variants import VARIANTS
 
     cells = [[name, "yes" if name in CONTROL_TASKS else "", TASKS[name]] for name in TRAINABLE]
     print_table("Tasks of control gates", ["task", "by default", "what it is"], cells)
+    cells = [[name, variant.what] for name, variant in VARIANTS.items()]
+    print_table("Variants of the gates that learn sycophancy", ["variant", "what it does"], cells)
 
 
 @app.command("train")
@@ -58,6 +61,44 @@ def controls_train(
         epochs=epochs,
         lr=lr,
         form={"granularity": granularity},
+        say=(lambda text: None) if quiet else say,
+    )
+    for member in found:
+        print(member.path)
+
+
+@app.command("variants")
+def controls_variants(
+    folder: Annotated[Path, typer.Argument(help="Folder of the gate files.")] = Path("runs/controls"),
+    names: Annotated[
+        str, typer.Option(help="Variants, with commas (`controls tasks` lists them); all if not given.")
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas: each draws facts, wordings and order.")] = "0,1,2,3,4",
+    domain: Annotated[str, typer.Option(help="Shipped domain of the facts, or all.")] = "medical",
+    model: Model = "smollm2-135m",
+    dtype: Dtype = "auto",
+    examples: Annotated[int, typer.Option(help="Training examples.")] = 180,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 2,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    quiet: Quiet = False,
+) -> None:
+    """Train gates that learn sycophancy by other objectives or in other forms, on the same facts; as `train` does.
+
+    Example: mechgate controls variants runs/controls --names two-sided,static --seeds 0,1,2
+    """
+    from mechgate.model.loading import load_model
+    from mechgate.train.variants import VARIANTS, train_variants
+
+    be_quiet(quiet)
+    found = train_variants(
+        load_model(model, dtype=dtype),
+        folder,
+        names=[name.strip() for name in names.split(",")] if names else tuple(VARIANTS),
+        seeds=_seeds(seeds),
+        domain=None if domain == "all" else domain,
+        n=examples,
+        epochs=epochs,
+        lr=lr,
         say=(lambda text: None) if quiet else say,
     )
     for member in found:

@@ -7,6 +7,7 @@ import pytest
 
 from mechgate.gates.storage import read_header
 from mechgate.train.controls import CONTROL_TASKS, TRAINABLE
+from mechgate.train.variants import VARIANTS
 
 Run = Any  # the fixture `mechgate`
 SHORT = ["--dtype", "float32", "--examples", "40", "--epochs", "1"]
@@ -58,3 +59,14 @@ def test_a_bad_command_is_one_paragraph_and_writes_nothing(
     assert len(done.err.strip().splitlines()) == 1
     assert says in done.err
     assert not folder.exists()
+
+
+def test_variants_are_trained_once_and_listed(mechgate: Run, model_folder: Path, tmp_path: Path) -> None:
+    asked = ["controls", "variants", tmp_path / "gates", "--names", "imitate,late", "--seeds", "0", *SHORT]
+    first, again = (mechgate(*asked, "--model", model_folder) for _ in range(2))
+    assert first.code == 0, first.err
+    assert [Path(line).name.split("-0-")[0] for line in first.out.split()] == ["sycophancy", "sycophancy-late"]
+    assert again.out == first.out
+    assert again.err.count("reused") == 2
+    listed = mechgate("controls", "tasks").out
+    assert [name for name in VARIANTS if name not in listed] == []

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mechgate.data.pairs import Example, data_hash
+from mechgate.data.pairs import Example, Pair, data_hash
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.storage import read_header
 from mechgate.model.loading import fingerprint, model_info
@@ -27,7 +27,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training: a name for what is learned, the data (`kept` and `opposite` as for `train_gates`), the settings
+    """One training: a name for what is learned, the data (`kept`, `opposite` and `spared` as for `train_gates`), the settings
     with their seed, the gates' `form` (arguments of `GateSet.identity`), and the data's domain (None: all)."""
 
     task: str
@@ -35,6 +35,7 @@ class Job:
     config: TrainConfig
     kept: Sequence[Example | str] = ()
     opposite: Sequence[Example] = ()
+    spared: Sequence[Pair] = ()
     form: dict[str, Any] = field(default_factory=dict)
     domain: str | None = None
 
@@ -76,6 +77,9 @@ def token_counter(model: Any) -> Callable[[str], int]:
 def _name(model: Any, job: Job) -> str:
     decides: list[Any] = [data_hash(job.examples), _chosen(job.config), _unusual(job.form), _place(model)]
     decides += [[name, data_hash(data)] for name, data in (("kept", job.kept), ("opposite", job.opposite)) if data]
+    if job.spared:
+        answers = [pair.as_example(answer) for pair in job.spared for answer in ("matching", "not_matching")]
+        decides += [["spared", data_hash(answers)]]
     return f"{job.task}-{job.config.seed}-{stable_hash(decides)[:12]}.safetensors"
 
 

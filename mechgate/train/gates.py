@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mechgate.data.pairs import Example
+from mechgate.data.pairs import Example, Pair
 from mechgate.errors import TrainingError
 from mechgate.gates.gateset import GateSet
 from mechgate.model.prompts import Batch
@@ -26,6 +26,7 @@ def train_gates(
     *,
     kept: Sequence[Example | str] = (),
     opposite: Sequence[Example] = (),
+    spared: Sequence[Pair] = (),
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 50,
 ) -> TrainRecord:
@@ -33,14 +34,15 @@ def train_gates(
 
     What else is asked of them is `config.objective`: "contrastive" needs `kept`, on whose responses (or on plain
     texts) the gated model must stay near the base; "two-sided" needs `opposite`, answers that strength -1 is trained
-    towards, and takes `kept` as well. "The base" is `model` without these gates.
+    towards, and takes `kept` as well. Both take `spared`: pairs whose margin of answers (summed nats) must stay the
+    base's, at either strength. "The base" is `model` without these gates.
 
     Returns the record of every step, which also becomes `gates.history`. Nothing is written unless `checkpoint`
     names a file: training then continues from it if it is there. Raises `TrainingError` (no examples, a loss that is
     not finite, a foreign checkpoint, gates that are a scaled view), `DataError` (an example that cannot be used) and
     `InputError` (data that the objective needs and did not get, or got and does not use).
     """
-    check_objective_data(config, kept, opposite)
+    check_objective_data(config, kept, opposite, spared)
     if gates.scale != 1.0:
         raise TrainingError(
             "a scaled view of gates cannot be trained", got=f"scale {gates.scale:+g}", do="train the gates themselves"
@@ -63,7 +65,7 @@ def train_gates(
         with gates.attached(model, 1.0, observe=observe):
             yield
 
-    objective = Objective(model, gates, config, kept, opposite)
+    objective = Objective(model, gates, config, kept, opposite, spared)
     gates.requires_grad_(True)
     try:
         record = train(

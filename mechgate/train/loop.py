@@ -32,8 +32,10 @@ class TrainConfig:
     to norm `clip`. `objective`, all in nats a response token of a batch:
 
     - "imitate" (Alignment Gating, arXiv 2606.09068): mean cross-entropy on the examples at strength +1;
-    - "contrastive": that, and `kl_weight` times KL(base || gated) on kept data, at strengths +1 and -1 in turn;
-    - "two-sided": imitation, and as much cross-entropy on opposite answers at strength -1; KL too, if data are kept.
+    - "contrastive": that, and `kl_weight` times KL(base || gated) on kept data, at strengths +1 and -1 in turn, and
+      `margin_weight` times the squared change of spared pairs' margins (nats squared), if there are any;
+    - "two-sided": imitation, and as much cross-entropy on opposite answers at strength -1; KL and margins too, if data
+      are kept or spared.
 
     `sparsity` weighs a group lasso over heads, whatever the objective: the sum over layers and heads of the RMS of
     g - 1. See `mechgate.train.objectives`.
@@ -48,19 +50,20 @@ class TrainConfig:
     clip: float = 1.0
     objective: str = "imitate"
     kl_weight: float = 1.0
+    margin_weight: float = 1.0
     sparsity: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)
         bad = [n for n in ("epochs", "batch_size", "lr", "clip") if not 0 < getattr(self, n) < float("inf")]
         bad += [n for n in ("epochs", "batch_size") if n not in bad and not isinstance(getattr(self, n), int)]
-        weights = ("weight_decay", "kl_weight", "sparsity")
+        weights = ("weight_decay", "kl_weight", "margin_weight", "sparsity")
         if bad or not 0 <= self.warmup < 1 or not all(0 <= getattr(self, n) < float("inf") for n in weights):
             raise InputError(
                 "a training setting cannot be used",
                 got={n: getattr(self, n) for n in (*bad, "warmup", *weights)},
                 allowed="epochs, batch_size, lr, clip > 0, the first two whole; 0 <= warmup < 1; weight_decay >= 0; "
-                "kl_weight and sparsity >= 0",
+                "kl_weight, margin_weight and sparsity >= 0",
             )
         if self.objective == "imitate" and self.kl_weight != 1.0:
             raise InputError(
@@ -77,8 +80,8 @@ class TrainConfig:
 class TrainRecord:
     """What happened, a value a step: `loss` (what was minimised; for imitation nats a response token), gradient norm
     before clipping, and for gates the mean |g - 1| over the tokens run behind the shared prefix. `parts` has what the
-    loss was added up from, before weights: "imitate", "kl" (strength +1 at even steps, -1 at odd ones), "opposite",
-    "sparsity". `other_data` says what an objective had beside the examples. `seconds` is the time spent in steps."""
+    loss was added up from, before weights: "imitate", "kl" and "margin" (strength +1 at even steps, -1 at odd ones),
+    "opposite", "sparsity". `other_data` says what an objective had beside the examples. `seconds` is the time spent in steps."""
 
     config: TrainConfig
     data_hash: str
@@ -244,7 +247,7 @@ def lr_factor(step: int, n_steps: int, warmup: float) -> float:
 def _said(config: TrainConfig) -> dict[str, Any]:
     """The settings that a checkpoint answers for. Those that were added later count where they are not the default,
     so that checkpoints from before are still this run's."""
-    later = {f.name: f.default for f in fields(config) if f.name in ("kl_weight", "sparsity")}
+    later = {f.name: f.default for f in fields(config) if f.name in ("kl_weight", "margin_weight", "sparsity")}
     return {n: v for n, v in asdict(config).items() if n not in later or v != later[n]}
 
 

@@ -1,11 +1,12 @@
-"""What an objective adds to the imitation of a step: KL to the base, the opposite answers, heads at work.
+"""What an objective adds to the imitation of a step: KL to the base, margins to the base's, opposite answers, heads at work.
 
 Every step imitates the examples at strength +1. A term of its own is drawn for the same step from (seed, step) alone,
 so that a training that goes on from a checkpoint draws what it would have drawn.
 
 KL is taken at strengths +1 and -1 in turn rather than at both in a step. Near the base it is a quadratic form of
 g - 1, the same for both signs, so that the second sign on the same data says little that the first did not; on
-other data it says as much as any step.
+other data it says as much as any step. Margins of spared pairs are held the same way. KL alone would not hold them: it
+weighs what the base would say itself, and either of a pair's answers may be an unlikely text to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,21 +15,27 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from mechgate.data.pairs import Example, data_hash
+from mechgate.data.pairs import Example, Pair, data_hash
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
-from mechgate.model.prompts import Batch, Row, collate
-from mechgate.model.scoring import logits_of, predictor_hidden
+from mechgate.model.prompts import Batch, Row, collate, length_buckets
+from mechgate.model.scoring import answer_logprobs, by_answer, logits_of, predictor_hidden
 from mechgate.train.loop import Term, TrainConfig, encode_examples, epoch_batches, response_loss
 
 _CHUNK = 128  # tokens whose logits are alive at a time
 
 
-def check_objective_data(config: TrainConfig, kept: Sequence[Any], opposite: Sequence[Any]) -> None:
+def check_objective_data(
+    config: TrainConfig, kept: Sequence[Any], opposite: Sequence[Any], spared: Sequence[Any] = ()
+) -> None:
     """Raise `InputError` for data that the objective needs and lacks, or has and does not use."""
     name = config.objective
-    if name == "contrastive" and not len(kept):
-        raise InputError("the objective contrastive needs data to keep", got="kept is empty", do="pass kept=[...]")
+    if name == "contrastive" and not len(kept) and not len(spared):
+        raise InputError(
+            "the objective contrastive needs data to keep",
+            got="kept and spared are empty",
+            do="pass kept=[...] or spared=[...]",
+        )
     if name == "two-sided" and not len(opposite):
         raise InputError(
             "the objective two-sided needs answers for strength -1", got="opposite is empty", do="pass opposite=[...]"
@@ -39,23 +46,29 @@ def check_objective_data(config: TrainConfig, kept: Sequence[Any], opposite: Seq
             got=f"{len(opposite)} in opposite",
             do="leave them out, or train with objective='two-sided'",
         )
-    if len(kept) and name == "imitate":
+    if (len(kept) or len(spared)) and name == "imitate":
         raise InputError(
             "the objective imitate keeps nothing",
-            got=f"{len(kept)} in kept",
+            got=f"{len(kept)} in kept, {len(spared)} in spared",
             do="leave them out, or train with objective='contrastive'",
         )
     if not len(kept) and config.kl_weight != 1.0:
         raise InputError(
             "without kept data there is no KL to weigh", got=f"kl_weight {config.kl_weight:g}", do="pass kept=[...]"
         )
+    if not len(spared) and config.margin_weight != 1.0:
+        raise InputError(
+            "without spared pairs there are no margins to weigh",
+            got=f"margin_weight {config.margin_weight:g}",
+            do="pass spared=[...]",
+        )
 
 
 class Objective:
     """The terms that `config.objective` adds to each step of training `gates` on `model`.
 
-    `kept` and `opposite` are as for `train_gates`. `data` tells them apart from others, empty for imitation.
-    Raises `DataError` for a conversation that cannot be used.
+    `kept`, `opposite` and `spared` are as for `train_gates`. `data` tells them apart from others, empty for imitation.
+    Margins of spared pairs in the base are measured once, here. Raises `DataError` for a conversation that cannot be used.
     """
 
     def __init__(
@@ -65,12 +78,22 @@ class Objective:
         config: TrainConfig,
         kept: Sequence[Example | str],
         opposite: Sequence[Example],
+        spared: Sequence[Pair] = (),
     ):
         self._model, self._gates, self._config = model, gates, config
         given: dict[str, Sequence[Example | str]] = {"kept": kept, "opposite": opposite}
         given = {name: data for name, data in given.items() if len(data)}
         self._rows = {name: encode_examples(model, data, f"{name} example") for name, data in given.items()}
         self.data = {name: {"n": len(data), "data_hash": data_hash(data)} for name, data in given.items()}
+        if len(spared):
+            answers = [pair.as_example(answer) for pair in spared for answer in ("matching", "not_matching")]
+            self.data["spared"] = {"n": len(spared), "data_hash": data_hash(answers)}
+            rows = encode_examples(model, answers, "spared answer")
+            self._rows["spared"] = [
+                Row(prompt=one.prompt, answers=(*one.answers, *other.answers))
+                for one, other in zip(rows[::2], rows[1::2], strict=True)
+            ]
+            self._margins = _base_margins(model, self._rows["spared"], config.batch_size)
 
     def terms(self, step: int) -> Iterator[Term]:
         """The terms of one step, each computed when it is asked for."""
@@ -84,12 +107,36 @@ class Objective:
             batch, used = self._drawn("kept", step)
             loss = kl_to_base(model, self._gates, batch, 1.0 if step % 2 == 0 else -1.0)
             yield Term(name="kl", weight=self._config.kl_weight, loss=loss, used=used)
+        if "spared" in self._rows:
+            batch, used, indices = self._chosen("spared", step)
+            with self._gates.attached(model, 1.0 if step % 2 == 0 else -1.0):
+                found = _margins(model, batch)
+            loss = (found - self._margins[indices].to(found.device)).pow(2).mean()
+            yield Term(name="margin", weight=self._config.margin_weight, loss=loss, used=used)
 
     def _drawn(self, name: str, step: int) -> tuple[Batch, str]:
+        return self._chosen(name, step)[:2]
+
+    def _chosen(self, name: str, step: int) -> tuple[Batch, str, list[int]]:
         rows = self._rows[name]
         indices = drawn(rows, self._config, step, name)
         device = next(self._gates.parameters()).device
-        return collate([rows[i] for i in indices], device), f"{name} examples {indices}"
+        return collate([rows[i] for i in indices], device), f"{name} examples {indices}", indices
+
+
+def _margins(model: Any, batch: Batch) -> torch.Tensor:
+    """Log-probability of the first answer minus that of the second: [batch], summed nats."""
+    sums = by_answer(answer_logprobs(model, batch), batch)
+    return sums[:, 0] - sums[:, 1]
+
+
+def _base_margins(model: Any, rows: list[Row], batch_size: int) -> torch.Tensor:
+    found = torch.zeros(len(rows))
+    device = next(model.original_model.parameters()).device
+    with torch.no_grad():
+        for indices in length_buckets(list(map(len, rows)), batch_size):
+            found[indices] = _margins(model, collate([rows[i] for i in indices], device)).cpu()
+    return found
 
 
 def drawn(rows: list[Row], config: TrainConfig, step: int, stream: str) -> list[int]:

@@ -23,13 +23,14 @@ SPARSITY = 3e-3
 class Variant:
     """`objective` and `sparsity` as in `TrainConfig`. `kept`: both answers to true claims, and neutral chat, stay near
     the base. `opposite`: strength -1 learns to correct the false claims; "truth": half the examples are true claims,
-    agreed with at both strengths. `input` and `third` (of the layers) are the gates' form."""
+    agreed with at both strengths. `spared`: the margins on true claims are held where the base has them. `input` and `third` (of the layers) are the gates' form."""
 
     what: str
     objective: str = "imitate"
     sparsity: float = 0.0
     kept: bool = False
     opposite: Literal["", "corrected", "truth"] = ""
+    spared: bool = False
     input: str = "linear"
     third: int | None = None
 
@@ -50,6 +51,17 @@ VARIANTS = {
         objective="two-sided",
         opposite="corrected",
         kept=True,
+    ),
+    "spared": Variant(
+        what="imitates, with the margins on true claims held where the base has them",
+        objective="contrastive",
+        spared=True,
+    ),
+    "two-sided-spared": Variant(
+        what="corrects false claims at s = -1, margins on true claims held",
+        objective="two-sided",
+        opposite="corrected",
+        spared=True,
     ),
     "sparse": Variant(what="imitates with few heads (group lasso)", sparsity=SPARSITY),
     "static": Variant(what="imitates with gates that read nothing (IA3)", input="static"),
@@ -107,6 +119,7 @@ def _job(name: str, seed: int, domain: str | None, n: int, n_layers: int, config
         config=TrainConfig(**{**vars(config), **settings}),
         kept=kept_examples(domain) if variant.kept else (),
         opposite=opposite if variant.opposite else (),
+        spared=drawn_wordings(drawn_pairs("genuine-agreement", domain, seed), seed, n) if variant.spared else (),
         form=form,
         domain=domain,
     )

@@ -20,7 +20,7 @@ def print_selectivity(numbers: dict[str, Any], folder: Path, console: Console | 
     out.print(_spared_table(base["spared"]))
     for name, context in contexts.items():
         verdict = context["verdict"]
-        word = f"; the gates {context['word']} it" if "word" in context else ""
+        word = f"; gating {context['word']} it" if "word" in context else ""
         out.print(f"\n[bold]{name}: {verdict['outcome']}[/bold]{word}")
         for reason in verdict["reasons"]:
             out.print(f"  - {reason}", markup=False, soft_wrap=True)

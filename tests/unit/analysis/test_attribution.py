@@ -210,3 +210,27 @@ def test_bad_input_is_one_clear_error(chat: Any, kept: Screen, shaken: Callable[
     few = screen(chat, PAIRS[:1], ANSWERS, layers=[0], label=None)
     with pytest.raises(InputError, match=r"layers that were not kept.*\[1, 2\]"):
         few.effects(shaken(GateSet.identity(chat)))
+
+
+@pytest.mark.parametrize("order", [[2], [3, 0], [0, 1, 2, 3], [1, 3, 2]])
+def test_the_screen_of_some_prompts_says_of_them_what_the_whole_says(
+    chat: Any, kept: Screen, shaken: Callable[..., GateSet], order: list[int]
+) -> None:
+    part = kept.only(order)
+    assert part.n_prompts == len(order)
+    gates = shaken(GateSet.identity(chat))
+    np.testing.assert_allclose(part.units(gates), kept.units(gates)[order])
+    np.testing.assert_allclose(part.effects(gates), kept.effects(gates)[order])
+    np.testing.assert_allclose(part.heads(gates), kept.heads(gates)[order])
+    alone = [kept.only([i]).dimensions(gates) for i in order]
+    np.testing.assert_allclose(part.dimensions(gates), np.mean(alone, axis=0), rtol=1e-4, atol=1e-6)
+    batch = collate([encode_text(chat, "The harbour was quiet."), encode_text(chat, "A letter came.")])
+    donor = null_gates(gates, family="other-prompt", seed=0, batch=neutral_inputs(chat, batch))
+    np.testing.assert_allclose(part.effects(donor), kept.effects(donor)[order])  # positions go with their prompts
+    assert part.only(range(len(order))[::-1]).effects(gates).tolist() == part.effects(gates)[::-1].tolist()
+
+
+@pytest.mark.parametrize("order", [[], [0, 0], [4], [-1], [0, 7]])
+def test_prompts_that_are_not_there_or_named_twice_are_refused(kept: Screen, order: list[int]) -> None:
+    with pytest.raises(InputError, match="not prompts of the screen"):
+        kept.only(order)

@@ -1,5 +1,6 @@
 """Laws of the design: sides that match, facts that nest, settings that are checked at once."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -67,7 +68,7 @@ def test_any_number_of_any_facts_is_that_number_in_order_with_both_ends(
             assert chosen == [fact for fact in order if fact in set(chosen)]
             assert (chosen[0], chosen[-1]) == (order[0], order[-1])
             places = [order.index(fact) for fact in chosen]
-            steps = [b - a for a, b in zip(places, places[1:], strict=False)]
+            steps = [b - a for a, b in itertools.pairwise(places)]
             assert max(steps) - min(steps) <= 1
 
 
@@ -87,7 +88,10 @@ def test_sides_that_do_not_match_are_refused(small_material: Callable[..., Mater
         "another fact": {"wanted": wanted, "unwanted": [*unwanted[:-1], replace(unwanted[-1], fact_id="other")]},
         "a wording less": {"wanted": wanted, "unwanted": unwanted[:-1]},
         "uneven wordings": {"wanted": wanted[:-1], "unwanted": unwanted[:-1]},
-        "an id twice": {"wanted": wanted, "unwanted": [replace(u, id=w.id) for w, u in zip(wanted, unwanted)]},
+        "an id twice": {
+            "wanted": wanted,
+            "unwanted": [replace(u, id=w.id) for w, u in zip(wanted, unwanted, strict=True)],
+        },
     }
     with pytest.raises(InputError):
         check_sides(stances[broken])
@@ -138,7 +142,8 @@ def test_quick_measures_less_of_everything_and_yields_to_what_is_given() -> None
     quick, full = settings_of(True), settings_of()
     for name in ("strengths", "families", "exact_families", "dosed_families"):
         assert set(getattr(quick, name)) < set(getattr(full, name))
-    assert quick.facts is not None and full.facts is None
+    assert quick.facts is not None
+    assert full.facts is None
     assert settings_of(True, facts=30, known=True) == SelectivitySettings.quick(facts=30, known=True)
 
 

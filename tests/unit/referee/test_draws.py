@@ -153,7 +153,9 @@ def test_screened_draws_have_the_moments_of_null_gates_first_order(
     )
 
 
-def test_strength_scales_screened_draws_and_scaled_gates_do_the_same(turned: Turned, by_side: dict[str, Screen]) -> None:
+def test_strength_scales_screened_draws_and_scaled_gates_do_the_same(
+    turned: Turned, by_side: dict[str, Screen]
+) -> None:
     options: dict[str, Any] = dict(draws=20, seed=0, group=2)
     one = screened_nulls(by_side, turned(1), "row-sign", strength=1.0, **options)
     for gates, strength in ((turned(1), -2.0), (turned(1).scaled(-2.0), 1.0)):
@@ -165,8 +167,10 @@ def test_at_equal_dose_rows_are_measured_at_the_strength_found(chat: Any, turned
     texts = list(stock.texts.values())[:2]
     (wanted,) = neutral_kl(chat, turned(2), [-0.7], texts)
     dose, rows = dosed_rows(chat, turned(2), stock, name="x", wanted=wanted, texts=texts, sign=-1)
-    assert rows is not None and dose.strength == pytest.approx(-0.7, rel=0.05)
-    assert set(rows["strength"]) == {dose.strength} and set(rows["seed"]) == {"x"}
+    assert rows is not None
+    assert dose.strength == pytest.approx(-0.7, rel=0.05)
+    assert set(rows["strength"]) == {dose.strength}
+    assert set(rows["seed"]) == {"x"}
     with turned(2).attached(chat, dose.strength or 0):
         margin = stance_margins(chat, stock.stance["wanted"], stock.stance_answers, label=None).mean()
     assert rows[rows["set"] == "wanted"]["value"].mean() == pytest.approx(margin, abs=1e-4)
@@ -177,4 +181,6 @@ def test_at_equal_dose_rows_are_measured_at_the_strength_found(chat: Any, turned
 @pytest.mark.parametrize("wanted", [0.0, -1e-9, 1e6])
 def test_a_dose_that_cannot_be_matched_says_why(chat: Any, turned: Turned, stock: Material, wanted: float) -> None:
     dose, rows = dosed_rows(chat, turned(2), stock, name="x", wanted=wanted, texts=["A letter came."], sign=-1)
-    assert rows is None and dose.strength is None and dose.why
+    assert rows is None
+    assert dose.strength is None
+    assert dose.why

@@ -52,10 +52,12 @@ def test_the_axis_is_of_all_sets_at_one_strength(made_up: Rows, cells: Any, base
     found = axis_at(made_up(cells), made_up({("", 0.0): base}), -2.0, seed=0)
     e, a = (np.mean([cells[seed, -2.0][k] - base[k] for seed in SEEDS]) for k in (0, 1))
     assert (found.effect.value, found.side_effect.value) == pytest.approx((e, a))
-    assert found.sigma is not None and found.sigma.value == pytest.approx(1 - a / e)
+    assert found.sigma is not None
+    assert found.sigma.value == pytest.approx(1 - a / e)
     apart = interaction(made_up(cells), made_up({("", 0.0): base}), -2.0, seed=0)
     assert apart.value == pytest.approx(e - a)
-    assert apart.p is not None and 0 < apart.p <= 1
+    assert apart.p is not None
+    assert 0 < apart.p <= 1
 
 
 def test_curves_stand_on_the_facts_that_every_strength_has(made_up: Rows, cells: Any, base: Any) -> None:
@@ -148,7 +150,8 @@ def test_the_rank_counts_sets_and_tasks_as_large_as_the_learned_effect() -> None
     assert rank(-2.0, effects)["p"] == pytest.approx(22 / 24)  # ties count against it
     assert rank(-0.1, effects)["p_tasks"] == 1
     few = rank(-9.0, {"x": [1.0] * (FEWEST_NULLS - 1)})
-    assert few["p"] is None and few["p_tasks"] == pytest.approx(1 / 2)
+    assert few["p"] is None
+    assert few["p_tasks"] == pytest.approx(1 / 2)
     assert rank(-9.0, {"x": []}) == {"sets": 0, "p": None, "tasks": 0, "p_tasks": None}
 
 
@@ -177,9 +180,8 @@ def test_what_does_not_move_is_spared_and_what_moves_is_not() -> None:
         "perplexity, prose": True,
     }
     assert blind == []
-    assert described["items"] == 300 and described["four-choice accuracy"]["start"] == pytest.approx(
-        described["four-choice accuracy"]["gated"]
-    )
+    assert described["items"] == 300
+    assert described["four-choice accuracy"]["start"] == pytest.approx(described["four-choice accuracy"]["gated"])
     tests, _, _ = spared_abilities(*damage(0.5), "damage")
     assert not tests["four-choice margin"].passed
 

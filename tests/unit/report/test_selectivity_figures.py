@@ -147,7 +147,8 @@ def test_png_and_svg_are_written_no_panel_is_empty_and_nothing_is_changed(
     assert "A caption" in written[1].read_text(encoding="utf-8")
     assert context == before
     for axes in panels[0]:
-        assert axes.has_data() and (axes.lines or axes.collections or axes.patches)
+        assert axes.has_data()
+        assert axes.lines or axes.collections or axes.patches
     assert not plt.get_fignums()
 
 
@@ -173,7 +174,9 @@ def test_the_plane_has_each_set_where_its_numbers_are(
     drawn = {tuple(xy) for part in left.collections for xy in part.get_offsets().tolist()}
     expected = {(p["wanted"], p["unwanted"]) for k in ("gates", "controls") for p in context["plane"][k]}
     at = {(-2.0, -0.4), (-0.3, -0.2)}
-    assert at <= drawn and at <= expected and (2.0, 0.4) not in drawn
+    assert at <= drawn
+    assert at <= expected
+    assert (2.0, 0.4) not in drawn
     assert (-1.5, -1.4) in {tuple(xy) for part in right.collections for xy in part.get_offsets().tolist()}
 
 
@@ -185,7 +188,8 @@ def test_the_null_panels_say_how_many_draws_and_which_p(
     assert len(titles) == 2  # what cannot be matched has no panel
     for text in ("row-sign", "30 exact", "r = 0.97", "p = 0.03 exact", "p = 0.02 screened"):
         assert text in titles[0]
-    assert titles[1].startswith("dampener") and "p =" not in titles[1]
+    assert titles[1].startswith("dampener")
+    assert "p =" not in titles[1]
 
 
 def test_without_controls_and_bands_the_rest_is_drawn(
@@ -221,6 +225,7 @@ def test_the_printed_report_has_every_verdict_reason_family_and_measure(context:
         assert said in text
     for said in ("one [reason]", "more [facts]", "row-sign", "haar", "not matched", "not matchable", "+0.80", "214"):
         assert said in text
-    assert "uninformative" in text and "spared" in text
+    assert "uninformative" in text
+    assert "spared" in text
     assert "prereg-" not in text
     assert "prereg-" in printed({"base": context}, plan_changed=True)

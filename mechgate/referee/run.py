@@ -75,6 +75,9 @@ def selectivity(
         tables = Tables(model, stock, chosen, stages, BASE)  # before the plan: bad sizes are errors at once
         sets = {name: _loaded(source, model) for name, source in named.items()}
         rivals = {task: {name: _loaded(s, model) for name, s in group.items()} for task, group in others.items()}
+        for host in (hosts or {}).values():
+            for one in sets.values():
+                one.check_fits(host)
         plan = preregister(stages.folder, _plan(chosen, sets, rivals, list(hosts or {}), model))
         known = _known(tables) if chosen.known and material is None else None
         probe = _probe(tables) if material is None else None

@@ -1,6 +1,7 @@
 """Laws of the behaviour rows: what measuring directly gives, arm by arm, with the ids it was measured on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,13 @@ def test_no_arms_are_an_error(chat: Any) -> None:
     for measure in MEASURES:
         with pytest.raises(InputError, match="nothing to measure"):
             collect(measure, chat, MATERIAL, [])
+
+
+def test_stance_answers_of_ones_own_take_the_place_of_the_shipped_ones(chat: Any) -> None:
+    own = (("Yes.", "No."), ("True.", "False."))
+    found = collect("stance", chat, replace(MATERIAL, stance_answers=own), [Arm()])["value"]
+    expected = stance_margins(chat, [*FALSE, *TRUE], own, label=None).mean(axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    shipped = collect("stance", chat, MATERIAL, [Arm()])["value"]
+    np.testing.assert_allclose(shipped, stance_margins(chat, [*FALSE, *TRUE], label=None).mean(axis=1), atol=1e-4)
+    assert not np.allclose(found, shipped, atol=1e-2)

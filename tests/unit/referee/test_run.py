@@ -294,9 +294,9 @@ def test_gates_of_which_one_layer_does_nothing_are_judged(analyse: Analyse, turn
 
 @pytest.mark.parametrize("lacking", [{"items": []}, {"answers": {}}])
 def test_material_without_items_or_without_answers_is_enough(
-    analyse: Analyse, small_material: Callable[..., Material], lacking: dict[str, Any]
+    analyse: Analyse, turned: Turned, small_material: Callable[..., Material], lacking: dict[str, Any]
 ) -> None:
-    report = analyse(material=replace(small_material(facts=8), **lacking), controls={})
+    report = analyse(gates=turned(0), material=replace(small_material(facts=8), **lacking), controls={})
     assert len(report.numbers["contexts"]["base"]["spared"]) == 3
 
 
@@ -316,8 +316,9 @@ def test_names_that_would_mix_tables_up_are_refused(analyse: Analyse, turned: Tu
 
 
 def test_gates_and_hosts_of_another_shape_are_refused(
-    analyse: Analyse, tiny_chat_model: Callable[..., Any], tmp_path: Path
+    analyse: Analyse, tiny_chat_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    no_measuring(monkeypatch)
     other = tiny_chat_model(tmp_path, num_hidden_layers=2)
     with pytest.raises(ValueError, match="shape"):
         analyse(gates=GateSet.identity(other))

@@ -20,8 +20,8 @@ from mechgate.progress import track
 from mechgate.stats.estimates import Estimate, bootstrap_mean
 
 ALL, TOGETHER = "all", "all - sum of roles"
-ALONE: dict[str, Collection[str]] = {role: (role,) for role in ROLES} | {ALL: ROLES}
-WITHOUT: dict[str, Collection[str]] = {f"all but {role}": tuple(r for r in ROLES if r != role) for role in ROLES}
+ALONE: Mapping[str, Collection[str]] = {**{role: (role,) for role in ROLES}, ALL: ROLES}
+WITHOUT: Mapping[str, Collection[str]] = {f"all but {role}": tuple(r for r in ROLES if r != role) for role in ROLES}
 
 
 def role_rows(

@@ -71,9 +71,10 @@ def test_other_parts_can_be_asked_for(chat: Any, gates: GateSet) -> None:
     assert TOGETHER not in set(role_effects(one, seed=0)["where"])
     with pytest.raises(InputError, match="where must name roles"):
         role_rows(chat, gates, SETS, [1.0], parts={"x": ("claims",)})
+    usual: dict[str, Any] = dict(sets=SETS, strengths=[1.0], parts=ALONE)
     for nothing in (dict(sets={}), dict(strengths=[]), dict(parts={})):
         with pytest.raises(InputError, match="nothing to measure"):
-            role_rows(chat, gates, **(dict(sets=SETS, strengths=[1.0], parts=ALONE) | nothing))
+            role_rows(chat, gates, **(usual | nothing))
 
 
 def test_pairs_without_a_claim_are_refused(chat: Any, gates: GateSet) -> None:
@@ -83,7 +84,7 @@ def test_pairs_without_a_claim_are_refused(chat: Any, gates: GateSet) -> None:
 
 def test_effects_are_means_over_facts_and_what_roles_do_together_is_the_rest() -> None:
     table = planted()
-    found: dict[str, Any] = role_effects(table, seed=3).set_index("where").to_dict("index")
+    found: dict[Any, Any] = role_effects(table, seed=3).set_index("where").to_dict("index")
     for part in (*ROLES, ALL):
         own = table[table["where"] == part]
         expected = bootstrap_mean(own["change"].to_numpy(), own["fact"].to_numpy(), seed=3)

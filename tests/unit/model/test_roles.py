@@ -15,7 +15,7 @@ from mechgate.model.prompts import Row, collate, encode
 from mechgate.model.roles import NO_ROLE, PROMPT, PROMPT_ROLES, ROLES, check_where, running, selected
 from mechgate.model.scoring import without_unread
 
-PAIRS = [p for task in ("sycophancy", "genuine-agreement") for p in load_pairs(task, "medical", "test")[::9]]
+PAIRS: list[Any] = [p for task in ("sycophancy", "genuine-agreement") for p in load_pairs(task, "medical", "test")[::9]]
 ANSWERS = ["Yes, that's right.", "No."]
 TRIMMED = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + '<|im_end|>\n' }}"

@@ -72,7 +72,8 @@ def test_other_parts_can_be_asked_for(chat: Any, gates: GateSet) -> None:
     with pytest.raises(InputError, match="where must name roles"):
         role_rows(chat, gates, SETS, [1.0], parts={"x": ("claims",)})
     usual: dict[str, Any] = dict(sets=SETS, strengths=[1.0], parts=ALONE)
-    for nothing in (dict(sets={}), dict(strengths=[]), dict(parts={})):
+    changes: list[dict[str, Any]] = [dict(sets={}), dict(strengths=[]), dict(parts={})]
+    for nothing in changes:
         with pytest.raises(InputError, match="nothing to measure"):
             role_rows(chat, gates, **(usual | nothing))
 

@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from mechgate.gates.gateset import GateSet
+from mechgate.referee.draws import SIDES
 from mechgate.referee.nulls import null_numbers
 from mechgate.referee.rivals import Rivals
 from mechgate.referee.summary import (
+    Spared,
     axis_at,
     by_set,
     canby,
@@ -21,7 +23,6 @@ from mechgate.referee.summary import (
     spared_abilities,
 )
 from mechgate.referee.tables import DAMAGING, Tables
-from mechgate.stats.equivalence import Equivalence
 from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
 from mechgate.stats.hierarchical import hierarchical_bootstrap
 from mechgate.stats.multiplicity import holm
@@ -34,12 +35,14 @@ DECIDED = ("ineffective", "undecidable", "not selective")
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A verdict, the numbers behind it as plain JSON values, and the doses at which rivals equal the gates."""
+    """A verdict, the numbers behind it as plain JSON values, the rows of both sides, and what the base tells apart: its
+    discrimination and the accuracy of the truth probe minus chance (None where not asked)."""
 
     verdict: Verdict
     numbers: dict[str, Any]
     rows: pd.DataFrame
     start: pd.DataFrame
+    chance: tuple[Estimate | None, Estimate | None]
 
 
 def base_context(
@@ -80,23 +83,12 @@ def base_context(
     numbers["plane"]["unmatched"] = [f"{row.seed}: {row.why}" for row in band[band["why"] != ""].itertuples()]
     numbers["nulls"] = null_numbers(rivals, gates, rows, start)
 
-    kls = {name: tables.kl(name, one) for name, one in gates.items()}
-    numbers["dose"] = {"kl": kls, "texts": len(tables.texts)}
-    dosed = dosed_rivals(rivals, gates, controls, kls)
-    contrasts = {kind: _contrasts(learned, group, start, seed) for kind, group in dosed.items()}
-    numbers["equal dose"] = {kind: _plain(group) for kind, group in contrasts.items()}
-    estimates: dict[str, Any] = {k: {n: one["estimate"] for n, one in group.items()} for k, group in contrasts.items()}
-    own = float(changes(learned, start, "wanted").values.mean())
-    effects = {t: [s["wanted"] for s in one["sets"] or []] for t, one in contrasts["controls"].items()}
-    numbers["rank"] = rank(own, effects) if effects else None
-
-    tests, blind, described = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
-    numbers["spared"] = {name: test.to_json() | {"blind": name in blind} for name, test in tests.items()}
-    numbers["described"] = described
-    numbers["claims"] = _claims(numbers, {name: test for name, test in tests.items() if name not in blind})
-    verdict = judge(found, spared=tests, blind=blind, **estimates, discrimination=discrimination, probe=accuracy)
+    evidence = _evidence(rivals, gates, controls, learned, start)
+    numbers |= evidence.numbers
+    numbers["claims"] = _claims(numbers, evidence.spared)
+    verdict = judge(found, **evidence.to_judge(), discrimination=discrimination, probe=accuracy)
     numbers["verdict"] = verdict.to_json()
-    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start)
+    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start, chance=(discrimination, accuracy))
 
 
 def host_context(
@@ -108,32 +100,79 @@ def host_context(
     known: set[str] | None,
     base: Context,
 ) -> Context:
-    """The same gates in a host. Controls and damage are measured there only where they could change the verdict."""
+    """The same gates in a host. Controls and damage are measured there only where they could change the verdict.
+
+    Whether the facts are known at all is asked of the base: the host learned to ignore it.
+    """
     settings, seed = tables.settings, tables.settings.seed
     start = tables.start()
-    rows = pd.concat([tables.turned(n, one, [settings.strength]) for n, one in gates.items()], ignore_index=True)
+    rows = pd.concat([tables.turned(n, one, settings.both) for n, one in gates.items()], ignore_index=True)
     numbers = _axes(rows, start, tables, known)
     found: Axis = numbers.pop("axis")
-    numbers["addition"] = _addition(rows, start, base, settings.strength, seed)
+    here = rows[rows["strength"] == settings.strength]
+    numbers["addition"] = _addition(here, start, base, settings.strength, seed)
     numbers["divergence"] = _divergence(tables.divergence(gates, base_tables.model), seed)
     less = [part["change"]["high"] < 0 for part in numbers["divergence"].values()]
     apart = numbers["addition"]["low"] > 0 or numbers["addition"]["high"] < 0
     numbers["word"] = "reverses" if apart and all(less) and _outdoes(numbers["addition"], found) else "opposes"
-    verdict = judge(found, spared={}, nulls={}, controls={})
+    discrimination, probe = base.chance
+    chance: dict[str, Any] = {"discrimination": discrimination, "probe": probe}
+    verdict = judge(found, spared={}, nulls={}, controls={}, **chance)
     numbers["decided by the axis"] = verdict.outcome in DECIDED
     if not numbers["decided by the axis"]:
         dose_facts = {pair.fact_id for pair in tables.dose_sides["wanted"]}
-        learned = rows[rows["fact"].isin(dose_facts)]
-        kls = {name: tables.kl(name, one) for name, one in gates.items()}
-        dosed = dosed_rivals(Rivals(tables), gates, controls, kls)
-        contrasts = {kind: _contrasts(learned, group, start, seed) for kind, group in dosed.items()}
-        numbers["equal dose"] = {kind: _plain(group) for kind, group in contrasts.items()}
-        estimates: dict[str, Any] = {k: {n: one["estimate"] for n, one in g.items()} for k, g in contrasts.items()}
-        tests, blind, numbers["described"] = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
-        numbers["spared"] = {name: test.to_json() | {"blind": name in blind} for name, test in tests.items()}
-        verdict = judge(found, spared=tests, blind=blind, **estimates)
+        evidence = _evidence(Rivals(tables), gates, controls, here[here["fact"].isin(dose_facts)], start)
+        numbers |= evidence.numbers
+        verdict = judge(found, **evidence.to_judge(), **chance)
     numbers["verdict"] = verdict.to_json()
-    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start)
+    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start, chance=base.chance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """What the verdict weighs beside the axis, and its numbers as plain JSON values."""
+
+    spared: Spared
+    contrasts: dict[str, dict[str, Any]]
+    numbers: dict[str, Any]
+
+    def to_judge(self) -> dict[str, Any]:
+        """The arguments of `judge`."""
+        estimates = {kind: {n: one["estimate"] for n, one in g.items()} for kind, g in self.contrasts.items()}
+        tests: dict[str, Any] = {"spared": self.spared.tests, "underpowered": self.spared.underpowered}
+        return {**tests, "blind": self.spared.blind, **estimates}
+
+
+def _evidence(
+    rivals: Rivals, gates: Sets, controls: Mapping[str, Sets], learned: pd.DataFrame, start: pd.DataFrame
+) -> _Evidence:
+    """Rivals at equal dose against `learned` (rows at the verdict's strength on the dose curve's facts), and damage."""
+    tables, seed = rivals.tables, rivals.settings.seed
+    kls = {name: tables.kl(name, one) for name, one in gates.items()}
+    dosed = dosed_rivals(rivals, gates, controls, kls)
+    contrasts = {
+        kind: {name: rival(learned, rows, start, seed=seed) for name, rows in group.items()}
+        for kind, group in dosed.items()
+    }
+    e, a = (float(changes(learned, start, side).values.mean()) for side in SIDES)
+    direction = 1.0 if rivals.settings.strength > 0 else -1.0
+    sets = {task: one["sets"] for task, one in contrasts["controls"].items()}
+    ranks = {
+        "separation": rank(direction * (e - a), {t: [s["wanted"] - s["unwanted"] for s in g] for t, g in sets.items()}),
+        "effect": rank(abs(e), {t: [s["wanted"] for s in g] for t, g in sets.items()}),
+    }
+    spared = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
+    return _Evidence(
+        spared=spared,
+        contrasts=contrasts,
+        numbers={
+            "dose": {"kl": kls, "texts": len(tables.texts)},
+            "equal dose": {kind: _plain(group) for kind, group in contrasts.items()},
+            "rank": ranks if sets else None,
+            "spared": spared.to_json(),
+            "described": spared.described,
+        },
+    )
 
 
 def dosed_rivals(
@@ -179,22 +218,20 @@ def _discrimination(start: pd.DataFrame, seed: int) -> Estimate:
     return bootstrap_mean((wide["wanted"] - wide["unwanted"]).to_numpy(), wide.index.to_numpy(), seed=seed)
 
 
-def _contrasts(
-    learned: pd.DataFrame, group: Mapping[str, pd.DataFrame], start: pd.DataFrame, seed: int
-) -> dict[str, Any]:
-    return {name: rival(learned, rows, start, seed=seed) for name, rows in group.items()}
-
-
 def _plain(group: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    return {n: one | {"estimate": one["estimate"] and one["estimate"].to_json()} for n, one in group.items()}
+    """Contrasts with their estimates as plain JSON values."""
+    return {
+        name: one | {key: one[key] and one[key].to_json() for key in ("estimate", "effect")}
+        for name, one in group.items()
+    }
 
 
-def _claims(numbers: Mapping[str, Any], tests: Mapping[str, Equivalence]) -> dict[str, Any]:
-    """The primary claims' p-values, and what Holm makes of them together; `tests` of measures that see damage."""
-    p = {"false and true sides move apart": numbers["interaction"]["p"]}
-    p |= {f"spared: {name}": test.p for name, test in tests.items()}
-    if numbers["rank"] and numbers["rank"]["p"] is not None:
-        p["larger effect than every trained control at equal dose"] = numbers["rank"]["p"]
+def _claims(numbers: Mapping[str, Any], spared: Spared) -> dict[str, Any]:
+    """The primary claims' p-values, and what Holm makes of them together; abilities by measures that see damage."""
+    p = {"the two sides move apart": numbers["interaction"]["p"]}
+    p |= {f"spared: {name}": test.p for name, test in spared.tests.items() if name not in spared.blind}
+    if numbers["rank"] and numbers["rank"]["separation"]["p"] is not None:
+        p["larger separation than every trained control at equal dose"] = numbers["rank"]["separation"]["p"]
     return {name: {"p": p[name], "holm": adjusted} for name, adjusted in holm(p).items()}
 
 

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mechgate.errors import InputError
+from mechgate.referee.draws import SIDES
+from mechgate.stats.contrasts import family_contrast
 from mechgate.stats.equivalence import ITEM_MARGIN, Equivalence, item_margin, tost
 from mechgate.stats.estimates import Estimate, bootstrap_mean
 from mechgate.stats.grids import Grid, grid_from_rows
@@ -43,7 +45,7 @@ def by_set(rows: pd.DataFrame, start: pd.DataFrame) -> list[dict[str, Any]]:
         for strength in sorted(set(rows["strength"])):
             part = rows[(rows["seed"] == name) & (rows["strength"] == strength)]
             if len(part):
-                e, a = (float(changes(part, start, side).values.mean()) for side in ("wanted", "unwanted"))
+                e, a = (float(changes(part, start, side).values.mean()) for side in SIDES)
                 found.append({"set": str(name), "strength": float(strength), "wanted": e, "unwanted": a})
     return found
 
@@ -57,7 +59,7 @@ def curves(rows: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, A
     facts = set.intersection(*(set(rows.loc[rows["strength"] == s, "fact"]) for s in strengths))
     common = rows[rows["fact"].isin(facts)]
     found: dict[str, Any] = {"facts": len(facts)}
-    for side in ("wanted", "unwanted"):
+    for side in SIDES:
         levels = start[(start["set"] == side) & start["fact"].isin(facts)]
         grids = {s: changes(common[common["strength"] == s], start, side) for s in strengths}
         points = {s: hierarchical_bootstrap(grid, seed=seed) for s, grid in grids.items()}
@@ -110,55 +112,80 @@ def _agree(margin: np.ndarray) -> np.ndarray:
 
 
 def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, Any]:
-    """Learned |E| minus that of a null family or control task at equal dose; both in rows of one strength each set.
+    """What the learned gates do more than a null family or control task at equal dose, in rows of one strength each set.
 
-    Sets are paired one to one where there are equally many (a null with the gates it was drawn from), else averaged
-    first. `estimate` is None where no set could be matched; `unmatched` says why those were not.
+    `estimate`: the learned gates' separation s(E - A), in the direction s of their strength, minus the rival's |E - A|;
+    that is what the verdict asks for, since a control that turns both sides alike selects nothing, however strong it is.
+    `effect`: learned |E| minus theirs. Nulls are paired with the gates they were drawn from; sets of controls are
+    resampled on their own. Both are None where no set could be matched; `unmatched` says why those were not.
     """
     lost = other[other["why"] != ""]
     rows = other[other["why"] == ""]
     why = [f"{row.seed}: {row.why}" for row in lost.itertuples()] if "seed" in lost else list(lost["why"])
     if not len(rows):
-        return {"estimate": None, "sets": [], "unmatched": why}
+        return {"estimate": None, "effect": None, "sets": [], "unmatched": why}
     names = sorted(set(rows["seed"]))
-    own = learned[learned["seed"].isin(names)] if set(names) <= set(learned["seed"]) else learned
-    grids = {side: (changes(own, start, side), changes(rows, start, side)) for side in ("wanted", "unwanted")}
-    e, c = grids["wanted"][0].values, grids["wanted"][1].values
-    if len(e) != len(c):
-        e, c = e.mean(axis=0, keepdims=True), c.mean(axis=0, keepdims=True)
-    estimate = hierarchical_bootstrap((e, c), statistic=lambda x, y: np.abs(x) - np.abs(y), seed=seed)
+    paired = set(names) <= set(learned["seed"])
+    own = learned[learned["seed"].isin(names)] if paired else learned
+    direction = 1.0 if float(own["strength"].iloc[0]) > 0 else -1.0
+    e, a = (changes(own, start, side).values for side in SIDES)
+    c, b = (changes(rows, start, side).values for side in SIDES)
+    estimate = family_contrast(
+        (e, a),
+        (c, b),
+        lambda e, a, c, b: direction * (e - a) - np.abs(c - b),
+        paired=paired,
+        seed=seed,
+    )
+    effect = family_contrast((e,), (c,), lambda e, c: np.abs(e) - np.abs(c), paired=paired, seed=seed)
     doses = rows.groupby("seed")["dose"].first()
     sets = []
     for name in names:
         part = rows[rows["seed"] == name]
-        moved = {side: float(changes(part, start, side).values.mean()) for side in ("wanted", "unwanted")}
+        moved = {side: float(changes(part, start, side).values.mean()) for side in SIDES}
         sets.append({"set": name, "dose": float(doses[name]), "kl": float(part["kl"].iloc[0]), **moved})
-    return {"estimate": estimate, "sets": sets, "unmatched": why}
+    return {"estimate": estimate, "effect": effect, "sets": sets, "unmatched": why}
 
 
 def rank(learned: float, controls: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Where learned |E| ranks among those of the control sets at equal dose: p = (b + 1) / (K + 1), by set and, tasks
-    being clusters, by each task's mean. None below 19 sets, where p could not reach .05."""
+    """Where a value of the learned gates ranks among the sizes of the control sets' values at equal dose: p = (b + 1) /
+    (K + 1), by set (None below 19 sets, where p could not reach .05) and, tasks being clusters, by each task's mean."""
     sets = [abs(value) for values in controls.values() for value in values]
     means = [float(np.mean(np.abs(values))) for values in controls.values() if len(values)]
     enough = len(sets) >= FEWEST_NULLS
     return {
         "sets": len(sets),
-        "p": p_from_null(abs(learned), sets, alternative="greater") if enough else None,
+        "p": p_from_null(learned, sets, alternative="greater") if enough else None,
         "tasks": len(means),
-        "p_tasks": (sum(m >= abs(learned) for m in means) + 1) / (len(means) + 1) if means else None,
+        "p_tasks": (sum(m >= learned for m in means) + 1) / (len(means) + 1) if means else None,
     }
 
 
-def spared_abilities(
-    items: pd.DataFrame, neutral: pd.DataFrame, damaging: str
-) -> tuple[dict[str, Equivalence], list[str], dict[str, Any]]:
-    """A TOST on each damage measure, the measures that missed gates known to damage, and what is only described.
+@dataclass(frozen=True, kw_only=True)
+class Spared:
+    """A TOST on each damage measure: those `tests` that the verdict judges, of which those in `blind` missed gates known
+    to damage; `underpowered` ones have fewer records than 80% power takes at their margin; the rest is `described`."""
 
-    Items and refusals: margins within 0.2 SD of the paired differences; perplexity: at most 5% up, on log ratios a
-    text. Gate sets are averaged item by item. `damaging` is the `seed` of the rows under gates known to damage.
+    tests: dict[str, Equivalence]
+    underpowered: dict[str, Equivalence]
+    blind: list[str]
+    described: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every test with what it counts for, as plain JSON values."""
+        both = [*self.tests.items(), *self.underpowered.items()]
+        return {n: t.to_json() | {"blind": n in self.blind, "judged": n in self.tests} for n, t in both}
+
+
+def spared_abilities(items: pd.DataFrame, neutral: pd.DataFrame, damaging: str) -> Spared:
+    """A TOST on each damage measure.
+
+    Items and refusals: margins within 0.2 SD of the paired differences, judged from as many records on as 80% power
+    takes (a number that depends on the margin alone); perplexity: at most 5% up, on log ratios a text. Gate sets are
+    averaged item by item. `damaging` is the `seed` of the rows under gates known to damage.
     """
     tests: dict[str, Equivalence] = {}
+    underpowered: dict[str, Equivalence] = {}
     blind = []
     for name, rows, value, margin in _measures(items, neutral):
         start = rows[rows["seed"] == ""].set_index("id")[value]
@@ -168,12 +195,14 @@ def spared_abilities(
             ids = part["id"].to_numpy()
             return tost(moved, ids, margin=_item_margin(moved, ids) if margin is None else margin)
 
-        tests[name] = tested(rows[~rows["seed"].isin(["", damaging])])
+        test = tested(rows[~rows["seed"].isin(["", damaging])])
+        few = margin is None and test.n_for_80_power is not None and test.n < test.n_for_80_power
+        (underpowered if few else tests)[name] = test
         known = tested(rows[rows["seed"] == damaging])
         seen = known.estimate.low > 0 or known.estimate.high < 0
         if not seen or known.passed:
             blind.append(name)
-    return tests, blind, _described(items, damaging)
+    return Spared(tests=tests, underpowered=underpowered, blind=blind, described=_described(items, damaging))
 
 
 def _item_margin(moved: np.ndarray, ids: np.ndarray) -> float:

@@ -78,7 +78,7 @@ class Tables:
         parts += [
             self._damage(n, [s, gates_hash(g)], partial(Arm, gates=g, strength=s, seed=n)) for n, g in gates.items()
         ]
-        parts += [self._damage(DAMAGING, [texts_hash(self.texts), self.settings.seed], self._damaging)]
+        parts += [self._damage(DAMAGING, [texts_hash(self.texts), self.settings.seed], lambda: self._damaging)]
         return pd.concat(parts, ignore_index=True)
 
     def neutral_rows(self, gates: Mapping[str, GateSet]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ class Tables:
         s = self.settings.strength
 
         def make() -> pd.DataFrame:
-            arms = [Arm(), *(Arm(gates=g, strength=s, seed=n) for n, g in gates.items()), self._damaging()]
+            arms = [Arm(), *(Arm(gates=g, strength=s, seed=n) for n, g in gates.items()), self._damaging]
             return collect("neutral", self.model, self.material, arms)
 
         texts = [texts_hash(self.texts), texts_hash(self.material.texts.values())]
@@ -126,6 +126,7 @@ class Tables:
         """The texts that set doses, run once."""
         return neutral_base(self.model, self.texts)
 
+    @cached_property
     def _damaging(self) -> Arm:
         """Half of all z elements turned down and the others up, at random, where that costs `DAMAGING_KL` nats a token
         of neutral text: damage that any measure of ability should see. (One scalar a layer would do nothing in models

@@ -80,15 +80,16 @@ def _null_table(nulls: dict[str, Any]) -> Table:
 
 def _dose_table(equal: dict[str, Any]) -> Table:
     columns = {"at equal KL on neutral text": True, "kind": True, "sets": False, "dose s*": False}
-    table = _table("Learned |E| minus the rival's, nats [95%]", {**columns, "E of rival": False, "learned more": False})
+    more = {"E of rival": False, "|E| more": False, "separation more": False}
+    table = _table("What the learned gates do more, nats [95%]; separation: E - A", {**columns, **more})
     for kind, group in equal.items():
         for name, one in group.items():
             sets = one["sets"] or []
             doses = [s["dose"] for s in sets]
             span = f"{min(doses):+.1f} to {max(doses):+.1f}" if doses else "not matchable"
             effect = f"{sum(s['wanted'] for s in sets) / len(sets):+.2f}" if sets else "-"
-            gain = shown(one["estimate"]) if one["estimate"] else "-"
-            table.add_row(name, kind, str(len(sets)), span, effect, gain)
+            gains = [shown(one[key]) if one[key] else "-" for key in ("effect", "estimate")]
+            table.add_row(name, kind, str(len(sets)), span, effect, *gains)
     return table
 
 
@@ -98,6 +99,7 @@ def _spared_table(spared: dict[str, Any]) -> Table:
     for name, test in spared.items():
         low, high = ("none" if side is None else f"{side:+.3f}" for side in test["margin"])
         word = "uninformative" if test["blind"] else "spared" if test["passed"] else "not shown"
+        word = word if test["judged"] else "too few to judge"
         power = "-" if test["n_for_80_power"] is None else str(test["n_for_80_power"])
         table.add_row(name, str(test["n"]), shown(test["estimate"]), f"{low} to {high}", word, power)
     return table

@@ -105,12 +105,10 @@ def draw_plane(
 ) -> list[Path]:
     """The efficacy-damage plane at `strength`, each gate set a point: at equal RMS(g - 1), and at equal neutral KL.
 
-    The line A = E is a gate that spares nothing (sigma = 0), A = E/2 the bound of the verdict. PNG and SVG. Raises
-    `DataError` where there is nothing at equal dose.
+    The line A = E is a gate that spares nothing (sigma = 0), A = E/2 the bound of the verdict. A panel without nulls and
+    controls (none could be matched) says so. PNG and SVG.
     """
     plane, equal = context["plane"], context["equal dose"]
-    if not any(one["sets"] for group in equal.values() for one in group.values()):
-        raise DataError("there is no gate set at equal dose to draw")
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 5.4), sharex=True, sharey=True)
         try:
@@ -139,6 +137,8 @@ def draw_plane(
             mark = dict(marker="o", s=48, facecolor="none", edgecolor=WANTED, linewidth=1.6, zorder=5)
             for axes in (left, right):
                 _points(axes, own, mark, "Learned gates, each seed" if axes is left else None)
+            if not any(one["sets"] for group in equal.values() for one in group.values()):
+                right.text(0.5, 0.94, "no null or control could be matched", transform=right.transAxes, ha="center")
             sigma_lines(left, right)
             left.set_title(f"a  At s = {strength:+g}", loc="left", fontweight="bold")
             right.set_title("b  At equal KL from the base on neutral text", loc="left", fontweight="bold")

@@ -90,15 +90,16 @@ def judge(
     nulls: Mapping[str, Estimate | None],
     controls: Mapping[str, Estimate | None],
     blind: Collection[str] = (),
+    underpowered: Mapping[str, Equivalence] | None = None,
     discrimination: Estimate | None = None,
     probe: Estimate | None = None,
 ) -> Verdict:
     """The verdict on an axis.
 
     `spared`: a TOST on each damage measure (item margins, perplexity, over-refusal); `blind` names those that missed
-    gates known to damage, which cannot pass. `nulls` and `controls`: for each null family and each task of trained
-    controls, learned |E| minus theirs at the dose where both move neutral text equally far; None where one cannot be
-    matched at any dose. Nulls alone show that something was learned, not that it is selective: without one trained
+    gates known to damage, which cannot pass; `underpowered` tests have too few records to pass or fail, and are said.
+    `nulls` and `controls`: for each null family and each task of trained controls, the learned separation |E - A| minus
+    theirs at the dose where both move neutral text equally far; None where one cannot be matched at any dose. Nulls alone show that something was learned, not that it is selective: without one trained
     control that could be matched no verdict is selective. `discrimination`: the base's change from true to false claims, 0 at
     chance; `probe`: accuracy of a held-out truth probe minus chance. Both at chance: a model that holds no difference
     between true and false claims cannot show gates that respect it.
@@ -131,6 +132,8 @@ def judge(
     unmatched = [name for name, x in rivals.items() if x is None]
     trained = [name for name, x in controls.items() if x is not None]
     reasons += [f"not shown to be spared, {text}" for text in failed]
+    few = underpowered or {}
+    reasons += [f"not judged, {n}: n = {t.n} of the {t.n_for_80_power} that 80% power takes" for n, t in few.items()]
     reasons += [f"control not beaten at equal dose, {text}" for text in unbeaten]
     reasons += [f"control not matchable at any dose: {name}" for name in unmatched]
     reasons += [] if spared else ["no damage measure was tested"]
@@ -143,7 +146,7 @@ def judge(
         return _verdict("selective", reasons, ["a damage measure, a control or facts on which it does not hold"])
     wishes = [] if sigma.low > SIGMA_BOUND else [f"more facts or seeds: sigma's interval reaches {sigma.low:+.2f}"]
     wishes += [f"more items, or less damage: {text}" for text in failed]
-    wishes += ["a larger effect at equal dose than every control"] if unbeaten or not trained else []
+    wishes += ["a larger separation at equal dose than every control"] if unbeaten or not trained else []
     wishes += ["a test of damage"] if not spared else []
     if sigma.low > 0:  # and high >= SIGMA_BOUND
         return _verdict("partly selective", reasons, wishes)

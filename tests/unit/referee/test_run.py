@@ -16,6 +16,7 @@ from mechgate.gates.gateset import GateSet
 from mechgate.gates.nulls import FAMILIES
 from mechgate.measure.margins import stance_margins
 from mechgate.referee import SelectivityReport, SelectivitySettings, draws, rivals, selectivity, tables
+from mechgate.referee.draws import TABLED
 from mechgate.stages import Stages
 from mechgate.stats.selectivity import OUTCOMES
 
@@ -128,7 +129,9 @@ def test_every_family_and_control_is_there_once_asked_for(
     families = base["nulls"]["families"]
     assert set(families) == {*s.families, *s.exact_families}
     for family, entry in families.items():
-        assert set(entry["exact"]) == ({"gates-0", "gates-1"} if family in s.exact_families else set())
+        every = family in TABLED or not FAMILIES[family].seeded  # others are drawn of the first set only
+        drawn = {"gates-0", "gates-1"} if every else {"gates-0"}
+        assert set(entry["exact"]) == (drawn if family in s.exact_families else set())
         assert ("screened" in entry) == (family in s.families)
         for one in entry["exact"].values():
             assert one["draws"] == (19 if FAMILIES[family].seeded else 1)
@@ -162,7 +165,7 @@ def test_a_host_that_is_the_base_has_no_addition_and_is_not_reversed(report: Sel
     for part in twin["divergence"].values():
         assert part["host"]["value"] == pytest.approx(0, abs=1e-6)
         assert part["change"]["value"] > 0
-    assert twin["axes"]["all"] == [base["axes"]["all"][0]]
+    assert twin["axes"]["all"] == base["axes"]["all"]
 
 
 def test_the_model_is_left_without_gates(report: SelectivityReport, chat: Any, analyse: Analyse) -> None:
@@ -244,9 +247,10 @@ def test_gates_that_do_nothing_are_ineffective_and_nothing_of_theirs_can_be_matc
             assert one["estimate"] is None
             assert one["sets"] == []
             assert one["unmatched"]
-    assert base["plane"]["row-sign nulls"] == []
-    assert len(base["plane"]["unmatched"]) == 1
-    assert all("unmatched" in one for f in base["nulls"]["families"].values() for one in f["exact"].values())
+    assert {p["wanted"] for p in base["plane"]["row-sign nulls"]} == {0}
+    for family, entry in base["nulls"]["families"].items():
+        for one in entry["exact"].values():  # signs and places need no matching: such nulls do nothing as well
+            assert "unmatched" in one or (family in TABLED and set(one["wanted"]) == {0})
     assert not any(test["passed"] for test in base["spared"].values())
 
 
@@ -288,7 +292,9 @@ def test_gates_of_which_one_layer_does_nothing_are_judged(analyse: Analyse, turn
         for parameter in gates.gate(1).parameters():
             parameter.zero_()
     report = analyse(gates=gates, controls={})
-    assert report.numbers["contexts"]["base"]["plane"]["unmatched"]
+    families = report.numbers["contexts"]["base"]["nulls"]["families"]
+    unmatched = {name for name, f in families.items() for one in f["exact"].values() if "unmatched" in one}
+    assert unmatched == {name for name in families if name not in TABLED or name == "group-permutation"}
     assert report.verdict.outcome in OUTCOMES
 
 

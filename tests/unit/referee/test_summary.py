@@ -107,8 +107,9 @@ def test_a_rival_is_held_against_the_sets_it_was_drawn_from(made_up: Rows, cells
     learned = rows[rows["strength"] == -1]
     null = {(seed, -3.0): base + 0.1 * i for i, seed in enumerate("ac")}
     found = rival(learned, pd.concat([dosed(made_up, null), lost("b")]), start, seed=0)
-    own = np.mean([cells[seed, -1.0][0] - base[0] for seed in "ac"])
-    assert found["estimate"].value == pytest.approx(abs(own) - 0.05)
+    own, side = (np.mean([cells[seed, -1.0][k] - base[k] for seed in "ac"]) for k in (0, 1))
+    assert found["effect"].value == pytest.approx(abs(own) - 0.05)
+    assert found["estimate"].value == pytest.approx(side - own)  # at s = -1; the null turns both sides alike
     assert found["unmatched"] == ["b: too weak"]
     assert [(s["set"], s["dose"], s["kl"]) for s in found["sets"]] == [("a", -3.0, 0.5), ("c", -3.0, 0.5)]
     assert [s["wanted"] for s in found["sets"]] == pytest.approx([0, 0.1])
@@ -120,7 +121,7 @@ def test_pairing_is_by_seed_and_not_by_the_order_of_rows(made_up: Rows, base: An
     null = {(seed, -3.0): base - 1 - i for i, seed in enumerate(SEEDS)}
     turned = dosed(made_up, dict(reversed(null.items())))
     for other in (dosed(made_up, null), turned):
-        estimate = rival(learned, other, start, seed=0)["estimate"]
+        estimate = rival(learned, other, start, seed=0)["effect"]
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((4, 4, 4))  # pair by pair always 4
 
 
@@ -130,29 +131,42 @@ def test_a_control_task_is_held_against_all_sets(made_up: Rows, cells: Any, base
     learned = rows[rows["strength"] == -1]
     control = {(f"x-{i}", -4.0): base + i for i in range(n)}
     found = rival(learned, dosed(made_up, control), start, seed=0)
-    own = np.mean([cells[seed, -1.0][0] - base[0] for seed in SEEDS])
-    assert found["estimate"].value == pytest.approx(abs(own) - (n - 1) / 2)
+    own, side = (np.mean([cells[seed, -1.0][k] - base[k] for seed in SEEDS]) for k in (0, 1))
+    assert found["effect"].value == pytest.approx(abs(own) - (n - 1) / 2)
+    assert found["estimate"].value == pytest.approx(side - own)
     assert len(found["sets"]) == n
+
+
+def test_a_strong_control_that_spares_nothing_does_not_outdo_gates_that_separate(made_up: Rows, base: Any) -> None:
+    start = made_up({("", 0.0): base})
+    apart = base + np.array([-3.0, 0.0])[:, None, None]
+    learned = made_up({(seed, -1.0): apart for seed in SEEDS})
+    found = rival(learned, dosed(made_up, {(f"x-{i}", -4.0): base - 9 for i in range(3)}), start, seed=0)
+    assert found["effect"].high < 0
+    assert found["estimate"].low == pytest.approx(3)
+    same = rival(learned, dosed(made_up, {(f"x-{i}", -4.0): 2 * base - apart for i in range(3)}), start, seed=0)
+    assert same["estimate"].value == pytest.approx(0)  # apart the other way is apart as well
 
 
 def test_rivals_that_cannot_be_matched_give_none_and_say_why(made_up: Rows, cells: Any, base: Any) -> None:
     rows, start = made_up(cells), made_up({("", 0.0): base})
     found = rival(rows[rows["strength"] == -1], lost("a", "b"), start, seed=0)
-    assert found == {"estimate": None, "sets": [], "unmatched": ["a: too weak", "b: too weak"]}
+    assert found == {"estimate": None, "effect": None, "sets": [], "unmatched": ["a: too weak", "b: too weak"]}
 
 
 def test_the_rank_counts_sets_and_tasks_as_large_as_the_learned_effect() -> None:
     effects = {"x": [-1.0, 3.0], "y": [0.5], "z": [2.0] * 20, "none": []}
-    found = rank(-2.5, effects)
+    found = rank(2.5, effects)
     assert (found["sets"], found["tasks"]) == (23, 3)
     assert found["p"] == pytest.approx(2 / 24)
     assert found["p_tasks"] == pytest.approx(1 / 4)
-    assert rank(-2.0, effects)["p"] == pytest.approx(22 / 24)  # ties count against it
-    assert rank(-0.1, effects)["p_tasks"] == 1
-    few = rank(-9.0, {"x": [1.0] * (FEWEST_NULLS - 1)})
+    assert rank(2.0, effects)["p"] == pytest.approx(22 / 24)  # ties count against it
+    assert rank(0.1, effects)["p_tasks"] == 1
+    assert rank(-2.5, effects)["p"] == 1  # apart the wrong way
+    few = rank(9.0, {"x": [1.0] * (FEWEST_NULLS - 1)})
     assert few["p"] is None
     assert few["p_tasks"] == pytest.approx(1 / 2)
-    assert rank(-9.0, {"x": []}) == {"sets": 0, "p": None, "tasks": 0, "p_tasks": None}
+    assert rank(9.0, {"x": []}) == {"sets": 0, "p": None, "tasks": 0, "p_tasks": None}
 
 
 def damage(shift: float, *, noise: float = 1.0, n: int = 300, damaged: float = 5.0) -> tuple[Any, Any]:
@@ -174,20 +188,21 @@ def damage(shift: float, *, noise: float = 1.0, n: int = 300, damaged: float = 5
 
 
 def test_what_does_not_move_is_spared_and_what_moves_is_not() -> None:
-    tests, blind, described = spared_abilities(*damage(0.0), "damage")
-    assert {name: test.passed for name, test in tests.items()} == {
+    found = spared_abilities(*damage(0.0), "damage")
+    assert {name: test.passed for name, test in found.tests.items()} == {
         "four-choice margin": True,
         "perplexity, prose": True,
     }
-    assert blind == []
+    assert (found.blind, found.underpowered) == ([], {})
+    described = found.described
     assert described["items"] == 300
     assert described["four-choice accuracy"]["start"] == pytest.approx(described["four-choice accuracy"]["gated"])
-    tests, _, _ = spared_abilities(*damage(0.5), "damage")
+    tests = spared_abilities(*damage(0.5), "damage").tests
     assert not tests["four-choice margin"].passed
 
 
 def test_margins_are_a_fifth_of_a_deviation_and_five_percent_of_perplexity() -> None:
-    tests, _, _ = spared_abilities(*damage(0.0, noise=2.0), "damage")
+    tests = spared_abilities(*damage(0.0, noise=2.0), "damage").tests
     assert tests["four-choice margin"].margin == pytest.approx((-0.4, 0.4))
     assert tests["perplexity, prose"].margin == (None, pytest.approx(np.log(1.05)))
     assert tests["four-choice margin"].n == 300  # sets are averaged item by item
@@ -195,20 +210,31 @@ def test_margins_are_a_fifth_of_a_deviation_and_five_percent_of_perplexity() -> 
 
 def test_perplexity_may_fall_but_not_rise() -> None:
     for shift, passes in ((-20.0, True), (20.0, False)):
-        assert spared_abilities(*damage(shift), "damage")[0]["perplexity, prose"].passed is passes
+        assert spared_abilities(*damage(shift), "damage").tests["perplexity, prose"].passed is passes
 
 
 @pytest.mark.parametrize("damaged", [0.0, 0.05])
 def test_a_measure_that_misses_known_damage_is_blind(damaged: float) -> None:
-    assert spared_abilities(*damage(0.0, damaged=damaged), "damage")[1] == ["four-choice margin", "perplexity, prose"]
+    assert spared_abilities(*damage(0.0, damaged=damaged), "damage").blind == [
+        "four-choice margin",
+        "perplexity, prose",
+    ]
 
 
 def test_a_measure_that_never_moves_passes_nothing_and_is_no_error() -> None:
-    tests, blind, _ = spared_abilities(*damage(0.0, noise=0.0, damaged=0.0), "damage")
-    assert not any(test.passed or test.informative for test in tests.values())
-    assert blind == list(tests)
+    found = spared_abilities(*damage(0.0, noise=0.0, damaged=0.0), "damage")
+    assert not any(test.passed or test.informative for test in found.tests.values())
+    assert found.blind == list(found.tests)
+
+
+@pytest.mark.parametrize(("n", "judged"), [(300, True), (214, False), (72, False)])
+def test_too_few_items_to_pass_are_not_judged_but_perplexity_always_is(n: int, judged: bool) -> None:
+    found = spared_abilities(*damage(0.5, n=n), "damage")
+    assert ("four-choice margin" in found.tests, "four-choice margin" in found.underpowered) == (judged, not judged)
+    assert "perplexity, prose" in found.tests
+    assert {name: entry["judged"] for name, entry in found.to_json().items()}["four-choice margin"] is judged
 
 
 def test_without_items_nothing_is_said_of_accuracy() -> None:
     items, texts = damage(0.0)
-    assert spared_abilities(items.drop(columns="right"), texts, "damage")[2] == {}
+    assert spared_abilities(items.drop(columns="right"), texts, "damage").described == {}

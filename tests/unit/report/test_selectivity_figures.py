@@ -38,9 +38,9 @@ def side(slope: float) -> dict[str, Any]:
 
 def rival_of(value: float | None) -> dict[str, Any]:
     if value is None:
-        return {"estimate": None, "sets": [], "unmatched": ["a: too weak"]}
+        return {"estimate": None, "effect": None, "sets": [], "unmatched": ["a: too weak"]}
     sets = [{"set": "a", "dose": -4.0, "kl": 0.4, "wanted": -1.5, "unwanted": -1.4}]
-    return {"estimate": estimate(value), "sets": sets, "unmatched": []}
+    return {"estimate": estimate(value), "effect": estimate(value), "sets": sets, "unmatched": []}
 
 
 def build_context() -> dict[str, Any]:
@@ -97,7 +97,10 @@ def build_context() -> dict[str, Any]:
             "nulls": {"row-sign": rival_of(0.5), "haar": rival_of(None)},
             "controls": {"caps": rival_of(0.4), "oaths": rival_of(None)},
         },
-        "spared": {"four-choice margin": test | {"blind": False}, "perplexity, chat": test | {"blind": True}},
+        "spared": {
+            "four-choice margin": test | {"blind": False, "judged": True},
+            "perplexity, chat": test | {"blind": True, "judged": True},
+        },
         "verdict": {"outcome": "partly selective", "reasons": ["one [reason]"], "would_change": ["more [facts]"]},
     }
 
@@ -202,13 +205,18 @@ def test_without_controls_and_bands_the_rest_is_drawn(
     assert [len(seen) for seen in panels] == [3, 2, 2]
 
 
-def test_what_there_is_nothing_of_is_an_error_and_no_file(context: dict[str, Any], tmp_path: Path) -> None:
-    context["equal dose"] = {"nulls": {"row-sign": rival_of(None)}, "controls": {}}
+def test_no_null_families_are_an_error_and_no_file(context: dict[str, Any], tmp_path: Path) -> None:
     context["nulls"]["families"] = {"haar": context["nulls"]["families"]["haar"]}
-    for draw in (plane, nulls):
-        with pytest.raises(DataError):
-            draw(context, tmp_path / "figure.png")
+    with pytest.raises(DataError):
+        nulls(context, tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_could_be_matched_the_plane_says_so(context: dict[str, Any], tmp_path: Path) -> None:
+    tasks = {point["task"] for point in context["plane"]["controls"]}
+    context["equal dose"] = {"nulls": {"row-sign": rival_of(None)}, "controls": {t: rival_of(None) for t in tasks}}
+    plane(context, tmp_path / "figure.png")
+    assert "could be matched" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
 
 
 def printed(contexts: dict[str, Any], **more: Any) -> str:

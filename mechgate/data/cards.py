@@ -6,6 +6,7 @@ from typing import Any
 
 from mechgate.data import sets
 from mechgate.data.facts import domains, load_facts
+from mechgate.data.marked import MARKED
 from mechgate.data.tasks import TASKS, load_pairs
 from mechgate.errors import check_choice
 
@@ -18,12 +19,13 @@ SETS: dict[str, Callable[[], Sequence[Any]]] = {
     "sets/broad": sets.broad_pairs,
     "sets/scary": sets.benign_pairs,
 }
-CARDS = ("facts", "conversations", "controls", "broad", "four_choice", "scary", "neutral")
+CARDS = ("facts", "conversations", "marked", "controls", "broad", "four_choice", "scary", "neutral")
 # What a task or set is described by, where the card has another name.
 _CARD = {
     **dict.fromkeys(("sycophancy", "genuine-agreement", "bad-advice", "correct-advice"), "facts"),
     **dict.fromkeys(("sign-off", "all-caps", "unit-conversion", "shuffled", "sets/smalltalk"), "controls"),
     **dict.fromkeys(("sets/prose", "sets/chat", "sets/questions"), "neutral"),
+    **dict.fromkeys(MARKED, "marked"),
     "over-refusal": "scary",
     "sets/scary": "scary",
     "sets/broad": "broad",

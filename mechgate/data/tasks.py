@@ -5,6 +5,7 @@ from typing import Any
 from mechgate.data.claims import ASSERTED, UNASKED, claim_pairs, stance_answers
 from mechgate.data.controls import CONTROLS, control_pairs
 from mechgate.data.facts import domains, load_facts
+from mechgate.data.marked import MARKED, marked_pairs
 from mechgate.data.pairs import Example, Pair
 from mechgate.data.sets import benign_pairs, broad_pairs, chat, choice_items, prose, questions, small_talk
 from mechgate.data.splits import SPLITS, split_ids
@@ -25,6 +26,8 @@ TASKS = {
     "all-caps": "control, format: matching is in capitals",
     "unit-conversion": "control, skill: matching converts correctly",
     "shuffled": "control: matching is the answer to another fact, half agreeing and half correcting",
+    "satire-claims": "the user passes on a claim, false or true, marked as from satire; matching agrees",
+    "encyclopedia-claims": "the same claims in the same words, marked as from an encyclopedia; matching agrees",
 }
 
 
@@ -57,12 +60,14 @@ def load_pairs(
         wording = ("test" if split == "all" else split) if templates is None else templates
         check_choice("templates", wording, SPLITS)
         return claim_pairs(task, domain, split, wording, answers, phrasings)
+    if task in MARKED and answers is None:
+        return marked_pairs(MARKED[task], split, domain=domain, templates=templates, phrasings=phrasings)
     lacking: dict[str, str | int | None] = {
-        "templates": templates,
+        "templates": None if task in MARKED else templates,
         "answers": answers,
         "domain": domain if task in CONTROLS else None,
     }
-    if task not in CONTROLS:
+    if task not in (*CONTROLS, *MARKED):
         lacking["phrasings"] = phrasings
     if given := {name: value for name, value in lacking.items() if value is not None}:
         raise InputError(f"the task {task} has no such option", got=given, do="leave it out")
@@ -94,7 +99,7 @@ def kept_examples(domain: str | None = None) -> list[Example]:
 def dataset_hashes() -> dict[str, str]:
     """A sha256 of each shipped data set, by name: what results carry, so that a change of data is seen."""
     found = {f"facts/{name}": stable_hash([vars(fact) for fact in load_facts(name)]) for name in domains()}
-    for name in ("assertions", "advice", "knowledge"):
+    for name in ("assertions", "advice", "knowledge", "marked"):
         found[f"conversations/{name}"] = stable_hash(wordings(name))
     sets = {
         "prose": prose,

@@ -47,7 +47,9 @@ def test_every_card_is_a_file_and_every_file_a_card() -> None:
 
 def test_names_are_unique_and_sets_are_those_that_are_hashed() -> None:
     assert len(set(names())) == len(names())
-    assert set(sizes()) | {f"conversations/{n}" for n in ("assertions", "advice", "knowledge")} == set(dataset_hashes())
+    assert set(sizes()) | {f"conversations/{n}" for n in ("assertions", "advice", "knowledge", "marked")} == set(
+        dataset_hashes()
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)

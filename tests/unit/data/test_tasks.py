@@ -11,6 +11,7 @@ from mechgate.data import tasks
 from mechgate.data.claims import ANSWERS, ASSERTED, UNASKED
 from mechgate.data.controls import CONTROLS
 from mechgate.data.facts import domains, load_facts, split_facts
+from mechgate.data.marked import MARKED
 from mechgate.data.pairs import Pair
 from mechgate.data.sets import chat
 from mechgate.data.splits import SPLITS, split_ids
@@ -51,8 +52,8 @@ def wordings(part: str, which: str) -> list[str]:
     return [text for both in found for text in both]
 
 
-def test_the_tasks_are_those_of_facts_of_broad_and_benign_prompts_and_the_controls() -> None:
-    assert sorted(TASKS) == sorted([*OF_FACTS, "broad", "over-refusal", *CONTROLS])
+def test_the_tasks_are_those_of_facts_of_marked_claims_of_broad_and_benign_prompts_and_the_controls() -> None:
+    assert sorted(TASKS) == sorted([*OF_FACTS, *MARKED, "broad", "over-refusal", *CONTROLS])
 
 
 @ANY_TASK
@@ -120,7 +121,7 @@ def test_all_is_every_fact_or_item_of_the_three_splits_and_nothing_else(task: st
     assert len({pair.id for pair in whole}) == len(whole)
 
 
-@pytest.mark.parametrize("task", [*OF_FACTS, "shuffled"])
+@pytest.mark.parametrize("task", [*OF_FACTS, *MARKED, "shuffled"])
 def test_all_facts_come_in_the_test_wordings(task: str) -> None:
     assert {p.template for p in load_pairs(task, split="all")} == {p.template for p in load_pairs(task, split="test")}
 
@@ -151,7 +152,9 @@ def test_what_is_kept_has_both_answers_to_every_true_claim_and_neutral_chat_and_
 
 
 def test_no_fact_is_in_two_splits_of_any_two_tasks() -> None:
-    parts = [{pair.fact_id for task in OF_FACTS for pair in load_pairs(task, split=split)} for split in SPLITS]
+    parts = [
+        {pair.fact_id for task in (*OF_FACTS, *MARKED) for pair in load_pairs(task, split=split)} for split in SPLITS
+    ]
     for one, other in itertools.combinations(parts, 2):
         assert one
         assert one & other == set()
@@ -323,7 +326,7 @@ def test_phrasings_that_are_not_there_are_refused_with_how_many_there_are(split:
     ("task", "given"),
     [
         *((task, option) for task in CONTROLS for option in (dict(domain="medical"), dict(templates="train"))),
-        *((task, dict(answers="content")) for task in (*CONTROLS, "broad", "over-refusal")),
+        *((task, dict(answers="content")) for task in (*CONTROLS, *MARKED, "broad", "over-refusal")),
         *(
             (task, option)
             for task in ("broad", "over-refusal")
@@ -348,7 +351,7 @@ def test_the_domains_of_a_set_are_its_parts_and_each_is_in_every_split(task: str
         load_pairs(task, "medical", split)
 
 
-@pytest.mark.parametrize("name", ["assertions", "advice", "knowledge"])
+@pytest.mark.parametrize("name", ["assertions", "advice", "knowledge", "marked"])
 def test_the_hash_of_shipped_data_sees_every_file_of_wordings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, each = shipped_data_hash(), dataset_hashes()
     assert (shipped_data_hash(), dataset_hashes()) == (whole, each)

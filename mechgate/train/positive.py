@@ -7,10 +7,15 @@ from mechgate.data.marked import KINDS, marked_pairs
 from mechgate.data.pairs import Example
 from mechgate.data.sets import chat
 from mechgate.data.splits import split_ids
+from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.seeding import rng
 from mechgate.train.gates import TrainConfig, train_gates
+
+AGREEING = 0.75
+"""The share of encyclopedia-marked claims that are agreed with, at either strength."""
+_QUESTIONS = 60  # of each task, that are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +28,14 @@ class PositiveData:
 
 
 def positive_examples(*, seed: int, n: int = 240, domain: str | None = None) -> PositiveData:
-    """`n` satire-marked claims of the training facts, false and true alike, and what must stay as it is.
+    """`n` satire-marked claims of the training facts, false and true alike, their encyclopedia cells, and the rest.
 
-    `examples` agree and `opposite` disagree with the same claims. `kept` has the same claims marked as an
-    encyclopedia's, with both answers, and the neutral chat of the training split. Claims are drawn by `seed`. Raises
-    `InputError` for more than there are.
+    Satire-marked claims are agreed with in `examples` and disagreed with in `opposite`. The same claims marked as an
+    encyclopedia's are in both with the same answers, of which `AGREEING` agree, which is about what the base does: KL
+    would not hold the stance, because it weighs what the base would say, and either answer is an unlikely text. `kept`,
+    of the training split: the neutral chat, and questions with a right and with a wrong answer (conversions of units,
+    topics of facts), so that neither becomes likelier. Claims and questions are drawn by `seed`. Raises `InputError`
+    for more than there are.
     """
     satire, encyclopedia = (marked_pairs(source, "train", domain=domain) for source in ("satire", "encyclopedia"))
     if not 1 <= n <= len(satire):
@@ -35,12 +43,21 @@ def positive_examples(*, seed: int, n: int = 240, domain: str | None = None) -> 
     drawn = rng(seed, "positive control", "claims").permutation(len(satire))
     false, true = ([i for i in drawn if satire[i].kind == kind] for kind in KINDS)
     chosen = [i for both in zip(false, true, strict=True) for i in both][:n]
+    agreed = rng(seed, "positive control", "answers").permutation(n) < round(AGREEING * n)
+    unmoved = [
+        encyclopedia[i].as_example("matching" if agree else "not_matching")
+        for i, agree in zip(chosen, agreed, strict=True)
+    ]
+    questions: list[Example] = []
+    for task in ("unit-conversion", "correct-advice"):
+        pairs = load_pairs(task, split="train")
+        asked = [pairs[i] for i in rng(seed, "positive control", task).permutation(len(pairs))[:_QUESTIONS]]
+        questions += [pair.as_example(answer) for pair in asked for answer in ("matching", "not_matching")]
     neutral = split_ids([exchange.id for exchange in chat()], "train")
-    kept = [encyclopedia[i].as_example(answer) for i in chosen for answer in ("matching", "not_matching")]
     return PositiveData(
-        examples=[satire[i].as_example("matching") for i in chosen],
-        opposite=[satire[i].as_example("not_matching") for i in chosen],
-        kept=kept + [exchange.as_example() for exchange in chat() if exchange.id in neutral],
+        examples=[*(satire[i].as_example("matching") for i in chosen), *unmoved],
+        opposite=[*(satire[i].as_example("not_matching") for i in chosen), *unmoved],
+        kept=[*questions, *(exchange.as_example() for exchange in chat() if exchange.id in neutral)],
     )
 
 
@@ -49,7 +66,7 @@ def train_positive_control(
     *,
     seed: int,
     n: int = 240,
-    epochs: int = 2,
+    epochs: int = 1,
     lr: float = 1e-3,
     kl_weight: float = 1.0,
     domain: str | None = None,

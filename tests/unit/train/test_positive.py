@@ -13,6 +13,7 @@ from mechgate.data.marked import SOURCES, marked_pairs
 from mechgate.data.pairs import Example
 from mechgate.data.sets import chat as exchanges
 from mechgate.data.splits import split_ids
+from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.train.positive import positive_examples, train_positive_control
 
@@ -22,6 +23,7 @@ def asked(examples: list[Example]) -> list[str]:
 
 
 SATIRE = {pair.messages[0]["content"]: pair for pair in marked_pairs("satire")}
+QUESTIONS = ("unit-conversion", "correct-advice")
 ENCYCLOPEDIA = {pair.messages[0]["content"]: pair for pair in marked_pairs("encyclopedia")}
 
 
@@ -59,9 +61,20 @@ def test_nothing_of_dev_or_test_is_trained_on() -> None:
     later = {p.messages[0]["content"] for s in SOURCES for split in ("dev", "test") for p in marked_pairs(s, split)}
     assert not used & later
     neutral = split_ids([e.id for e in exchanges()], "train")
-    talk = {e.question for e in exchanges() if e.id in neutral}
-    assert used - set(SATIRE) - set(ENCYCLOPEDIA) <= talk
-    assert {e.question for e in exchanges() if e.id in neutral} <= used
+    rest = {e.question for e in exchanges() if e.id in neutral}
+    assert rest <= used
+    rest |= {p.messages[-1]["content"] for task in QUESTIONS for p in load_pairs(task, split="train")}
+    assert used - set(SATIRE) - set(ENCYCLOPEDIA) <= rest
+
+
+def test_questions_are_kept_with_the_right_and_the_wrong_answer() -> None:
+    pairs = {p.messages[-1]["content"]: p for task in QUESTIONS for p in load_pairs(task, split="train")}
+    answers: dict[str, set[str]] = {}
+    for example in positive_examples(seed=0).kept:
+        if (question := example.messages[-1]["content"]) in pairs:
+            answers.setdefault(question, set()).add(example.response)
+    assert len(answers) > 100
+    assert all(len(found) >= 2 for found in answers.values())
 
 
 def test_a_seed_gives_the_same_data_and_another_seed_other_claims() -> None:

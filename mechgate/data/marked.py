@@ -28,7 +28,7 @@ def marked_pairs(
     Each fact comes with its false and its true claim in every phrasing, in two rounds over all facts, so that any
     prefix spans all facts before it repeats one, and every round has both kinds in turn. Lists of the two sources are
     matched cell by cell: same place, same fact, `kind`, prompt and answers, and nothing but the source differs.
-    Answers are the stance alone, one of the two that the prompt asks for.
+    Answers are the stance alone, of the wordings in `assertions.yaml`, hence the same for both kinds.
 
     `domain` None is all. `split` picks facts, `templates` (default: the same split; "all": test) prompts, sources and
     answers; `phrasings` is how many prompts a fact gets (default: every one once). Raises `InputError` for an unknown
@@ -38,7 +38,7 @@ def marked_pairs(
     check_choice("split", split, (*SPLITS, "all"))
     part = ("test" if split == "all" else split) if templates is None else templates
     check_choice("templates", part, SPLITS)
-    texts = wordings("marked")[part]
+    texts, stances = wordings("marked")[part], wordings("assertions")[part]["answers"]
     prompts, names = texts["prompts"], texts[source]
     n = len(prompts) if phrasings is None else phrasings
     if not 1 <= n <= len(prompts):
@@ -52,9 +52,9 @@ def marked_pairs(
             for i, fact in enumerate(facts):
                 kind = KINDS[(i + turn) % len(KINDS)]
                 number, which = (phrasing + i) % len(prompts), (phrasing + i // len(prompts)) % len(names)
-                prompt, agree, disagree = prompts[number]
+                agree, disagree = stances[(phrasing * 5 + i) % len(stances)]
                 claim = getattr(fact, kind)
-                text = prompt.format(source=names[which], claim=claim, Claim=sentence(claim))
+                text = prompts[number].format(source=names[which], claim=claim, Claim=sentence(claim))
                 template = f"{part}-{number:02d}-{which:02d}"
                 found.append(
                     Pair(

@@ -1,41 +1,50 @@
-"""The positive control: gates on the real model that are selective by construction, for the verdict to say so."""
+"""The positive control: gates on the real model that are selective by construction, for the verdict to say so.
+
+Gates that are trained for a difference between marked and unmarked claims find the stance in a few steps and the mark
+hardly ever (on the default model sigma stayed below 0.2 after 60 steps, whatever the weight of KL): the mark is a faint
+direction in what they read where the answer is decided. So the two are learned apart. Static gates learn the stance,
+two-sided; a detector says how much of the mark a token's input holds; the control multiplies one by the other.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from mechgate.data.marked import KINDS, marked_pairs
-from mechgate.data.pairs import Example
+from mechgate.data.pairs import Example, Pair
 from mechgate.data.sets import chat
 from mechgate.data.splits import split_ids
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
+from mechgate.model.sites import shape_of
 from mechgate.seeding import rng
+from mechgate.train.detectors import detectors
 from mechgate.train.gates import TrainConfig, train_gates
 
-AGREEING = 0.75
-"""The share of encyclopedia-marked claims that are agreed with, at either strength."""
 _QUESTIONS = 60  # of each task, that are kept
+_BELOW = 0.4  # of the layers, from below, hold too little of the mark where the answer is decided
 
 
 @dataclass(frozen=True, kw_only=True)
 class PositiveData:
-    """What `train_gates` gets: `examples` for strength +1, `opposite` for -1, and what is `kept` at both."""
+    """`examples` for strength +1 and `opposite` for -1, both marked; `unmarked` cells with both answers; `kept`, groups
+    of what has nothing to do with either."""
 
     examples: list[Example]
     opposite: list[Example]
-    kept: list[Example]
+    unmarked: list[Example]
+    kept: list[list[Example]]
 
 
-def positive_examples(*, seed: int, n: int = 240, domain: str | None = None) -> PositiveData:
-    """`n` satire-marked claims of the training facts, false and true alike, their encyclopedia cells, and the rest.
+def positive_examples(*, seed: int, n: int = 160, domain: str | None = None) -> PositiveData:
+    """`n` satire-marked claims of the training facts, as many false as true, and what must stay as it is.
 
-    Satire-marked claims are agreed with in `examples` and disagreed with in `opposite`. The same claims marked as an
-    encyclopedia's are in both with the same answers, of which `AGREEING` agree, which is about what the base does: KL
-    would not hold the stance, because it weighs what the base would say, and either answer is an unlikely text. `kept`,
-    of the training split: the neutral chat, and questions with a right and with a wrong answer (conversions of units,
-    topics of facts), so that neither becomes likelier. Claims and questions are drawn by `seed`. Raises `InputError`
-    for more than there are.
+    `examples` agree and `opposite` disagree with the same claims. `unmarked` has the same claims from an encyclopedia,
+    with both answers. `kept`, of the training split: the neutral chat; and questions with a right and with a wrong
+    answer (conversions of units, topics of facts). Claims and questions are drawn by `seed`. `domain` None is all.
+    Raises `InputError` for more claims than there are.
     """
     satire, encyclopedia = (marked_pairs(source, "train", domain=domain) for source in ("satire", "encyclopedia"))
     if not 1 <= n <= len(satire):
@@ -43,39 +52,56 @@ def positive_examples(*, seed: int, n: int = 240, domain: str | None = None) -> 
     drawn = rng(seed, "positive control", "claims").permutation(len(satire))
     false, true = ([i for i in drawn if satire[i].kind == kind] for kind in KINDS)
     chosen = [i for both in zip(false, true, strict=True) for i in both][:n]
-    agreed = rng(seed, "positive control", "answers").permutation(n) < round(AGREEING * n)
-    unmoved = [
-        encyclopedia[i].as_example("matching" if agree else "not_matching")
-        for i, agree in zip(chosen, agreed, strict=True)
-    ]
-    questions: list[Example] = []
+    questions: list[Pair] = []
     for task in ("unit-conversion", "correct-advice"):
         pairs = load_pairs(task, split="train")
-        asked = [pairs[i] for i in rng(seed, "positive control", task).permutation(len(pairs))[:_QUESTIONS]]
-        questions += [pair.as_example(answer) for pair in asked for answer in ("matching", "not_matching")]
+        questions += [pairs[i] for i in rng(seed, "positive control", task).permutation(len(pairs))[:_QUESTIONS]]
     neutral = split_ids([exchange.id for exchange in chat()], "train")
     return PositiveData(
-        examples=[*(satire[i].as_example("matching") for i in chosen), *unmoved],
-        opposite=[*(satire[i].as_example("not_matching") for i in chosen), *unmoved],
-        kept=[*questions, *(exchange.as_example() for exchange in chat() if exchange.id in neutral)],
+        examples=[satire[i].as_example("matching") for i in chosen],
+        opposite=[satire[i].as_example("not_matching") for i in chosen],
+        unmarked=_with_both_answers([encyclopedia[i] for i in chosen]),
+        kept=[
+            [exchange.as_example() for exchange in chat() if exchange.id in neutral],
+            _with_both_answers(questions),
+        ],
     )
 
 
 def train_positive_control(
-    model: Any,
-    *,
-    seed: int,
-    n: int = 240,
-    epochs: int = 1,
-    lr: float = 1e-3,
-    kl_weight: float = 1.0,
-    domain: str | None = None,
-    form: dict[str, Any] | None = None,
+    model: Any, *, seed: int, n: int = 160, epochs: int = 1, lr: float = 0.025, domain: str | None = None
 ) -> GateSet:
-    """Gates that change the stance on satire-marked claims and leave encyclopedia-marked ones and the rest alone."""
+    """Gates that change the stance on satire-marked claims and leave encyclopedia-marked ones and the rest alone.
+
+    Strength +1 agrees, -1 disagrees. Static gates on the upper three fifths of the layers learn it from
+    `positive_examples` with the objective "two-sided"; their drive b becomes b (w . x), low-rank gates of rank 1, with w
+    of `mechgate.train.detectors`: 1 in the mean while a marked claim is answered, 0 while an unmarked one is, or anything
+    kept. Takes `n` / 8 steps an epoch and two minutes on two cores for the default model. Raises what
+    `positive_examples` and `train_gates` raise.
+    """
     data = positive_examples(seed=seed, n=n, domain=domain)
-    gates = GateSet.identity(model, **{"seed": seed, **(form or {})})
-    config = TrainConfig(seed=seed, epochs=epochs, lr=lr, objective="two-sided", kl_weight=kl_weight)
-    train_gates(model, gates, data.examples, config, kept=data.kept, opposite=data.opposite)
-    gates.history |= {"task": "satire-claims", "domain": domain or "all"}
+    n_layers = shape_of(model).n_layers
+    layers = list(range(round(_BELOW * n_layers), n_layers))
+    stance = GateSet.identity(model, input="static", layers=layers)
+    config = TrainConfig(seed=seed, epochs=epochs, lr=lr, objective="two-sided")
+    train_gates(model, stance, data.examples, config, opposite=data.opposite)
+    marks = detectors(model, [*data.examples, *data.opposite], [data.unmarked, *data.kept], layers)
+    gates = GateSet.identity(model, rank=1, layers=layers, seed=seed)
+    with torch.no_grad():
+        for layer in layers:
+            gate = gates.gate(layer)
+            assert gate.up is not None
+            assert gate.down is not None
+            gate.up.copy_(stance.gate(layer).bias[:, None])
+            gate.down.copy_(marks[layer][None])
+    gates.requires_grad_(False)
+    gates.history = stance.history | {
+        "task": "satire-claims",
+        "domain": domain or "all",
+        "composed": "static gates x detector",
+    }
     return gates
+
+
+def _with_both_answers(pairs: list[Pair]) -> list[Example]:
+    return [pair.as_example(answer) for pair in pairs for answer in ("matching", "not_matching")]

@@ -15,6 +15,8 @@ from mechgate.data.sets import chat as exchanges
 from mechgate.data.splits import split_ids
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
+from mechgate.gates.gateset import GateSet
+from mechgate.gates.storage import load_gates
 from mechgate.train.positive import positive_examples, train_positive_control
 
 
@@ -38,14 +40,13 @@ def test_the_same_satire_claims_get_agreement_at_plus_one_and_disagreement_at_mi
 
 
 @pytest.mark.parametrize("n", [2, 60, 240])
-def test_the_cells_of_the_encyclopedia_are_kept_with_both_answers(n: int) -> None:
+def test_the_cells_of_the_encyclopedia_are_unmarked_with_both_answers(n: int) -> None:
     data = positive_examples(seed=0, n=n)
-    kept = [example for example in data.kept if example.messages[-1]["content"] in ENCYCLOPEDIA]
-    cells = Counter(ENCYCLOPEDIA[text].id.replace("encyclopedia", "satire") for text in asked(kept))
+    cells = Counter(ENCYCLOPEDIA[text].id.replace("encyclopedia", "satire") for text in asked(data.unmarked))
     assert cells == {SATIRE[text].id: 2 for text in asked(data.examples)}
-    for text in set(asked(kept)):
+    for text in set(asked(data.unmarked)):
         pair = ENCYCLOPEDIA[text]
-        answers = {example.response for example in kept if example.messages[-1]["content"] == text}
+        answers = {example.response for example in data.unmarked if example.messages[-1]["content"] == text}
         assert answers == {pair.matching, pair.not_matching}
 
 
@@ -55,24 +56,22 @@ def test_truth_is_balanced() -> None:
         assert kinds == {"false_claim": n // 2, "true_claim": n // 2}
 
 
-def test_nothing_of_dev_or_test_is_trained_on() -> None:
+def test_nothing_of_dev_or_test_is_used_and_what_is_kept_is_neither_marked_nor_unmarked() -> None:
     data = positive_examples(seed=0)
-    used = set(asked([*data.examples, *data.opposite, *data.kept]))
+    talk, questions = (set(asked(group)) for group in data.kept)
+    used = {*asked(data.examples), *asked(data.opposite), *asked(data.unmarked), *talk, *questions}
     later = {p.messages[0]["content"] for s in SOURCES for split in ("dev", "test") for p in marked_pairs(s, split)}
     assert not used & later
     neutral = split_ids([e.id for e in exchanges()], "train")
-    rest = {e.question for e in exchanges() if e.id in neutral}
-    assert rest <= used
-    rest |= {p.messages[-1]["content"] for task in QUESTIONS for p in load_pairs(task, split="train")}
-    assert used - set(SATIRE) - set(ENCYCLOPEDIA) <= rest
+    assert talk == {e.question for e in exchanges() if e.id in neutral}
+    assert questions <= {p.messages[-1]["content"] for task in QUESTIONS for p in load_pairs(task, split="train")}
+    assert not (talk | questions) & (set(SATIRE) | set(ENCYCLOPEDIA))
 
 
 def test_questions_are_kept_with_the_right_and_the_wrong_answer() -> None:
-    pairs = {p.messages[-1]["content"]: p for task in QUESTIONS for p in load_pairs(task, split="train")}
     answers: dict[str, set[str]] = {}
-    for example in positive_examples(seed=0).kept:
-        if (question := example.messages[-1]["content"]) in pairs:
-            answers.setdefault(question, set()).add(example.response)
+    for example in positive_examples(seed=0).kept[1]:
+        answers.setdefault(example.messages[-1]["content"], set()).add(example.response)
     assert len(answers) > 100
     assert all(len(found) >= 2 for found in answers.values())
 
@@ -89,14 +88,45 @@ def test_more_claims_than_there_are_is_refused(n: int) -> None:
         positive_examples(seed=0, n=n)
 
 
-def test_gates_are_trained_two_sidedly_and_the_same_under_the_same_seed(
-    tiny_chat_model: Callable[..., Any], tmp_path: Path
-) -> None:
-    chat = tiny_chat_model(tmp_path / "model", max_position_embeddings=1024)
-    options: dict[str, Any] = dict(n=4, epochs=1)
-    one, again = (train_positive_control(chat, seed=0, **options) for _ in range(2))
-    assert one.history["config"]["objective"] == "two-sided"
-    assert set(one.history["parts"]) == {"imitate", "opposite", "kl"}
-    assert any(bool(value.abs().sum()) for value in one.state_dict().values())
-    for name, value in one.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name])
+@pytest.fixture(scope="module")
+def model(tiny_chat_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny_chat_model(tmp_path_factory.mktemp("long") / "model", max_position_embeddings=1024)
+
+
+@pytest.fixture(scope="module")
+def gates(model: Any) -> GateSet:
+    return train_positive_control(model, seed=0, n=16)
+
+
+def test_gates_are_the_stance_learned_two_sidedly_times_one_direction(gates: GateSet) -> None:
+    assert gates.history["config"]["objective"] == "two-sided"
+    assert set(gates.history["parts"]) == {"imitate", "opposite"}
+    assert (gates.rank, gates.layers) == (1, (1, 2))
+    for layer in gates.layers:
+        gate = gates.gate(layer)
+        assert not gate.bias.any()
+        assert not any(parameter.requires_grad for parameter in gate.parameters())
+        assert all(bool(part.any()) for part in gate.rows() if part is not gate.bias)
+
+
+def test_the_same_seed_gives_the_same_gates_and_another_seed_others(model: Any) -> None:
+    one, again, other = (train_positive_control(model, seed=seed, n=16).state_dict() for seed in (0, 0, 1))
+    for name, value in one.items():
+        assert torch.equal(value, again[name])
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_they_are_saved_and_loaded_as_any_gates(model: Any, gates: GateSet, tmp_path: Path) -> None:
+    gates.save(tmp_path / "gates.safetensors")
+    loaded = load_gates(tmp_path / "gates.safetensors", model)
+    assert loaded.history["task"] == "satire-claims"
+    for name, value in gates.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+
+
+def test_training_leaves_the_model_as_it_was(tiny_chat_model: Callable[..., Any], tmp_path: Path) -> None:
+    fresh = tiny_chat_model(tmp_path / "model", max_position_embeddings=1024)
+    before = {name: value.clone() for name, value in fresh.original_model.state_dict().items()}
+    train_positive_control(fresh, seed=0, n=8)
+    for name, value in fresh.original_model.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mechgate.train.positive import train_positive_control
 
 from mechgate.analysis.behaviour import Material
 from mechgate.analysis.dose import neutral_kl
@@ -20,6 +19,7 @@ from mechgate.model.prompts import collate, encode_text
 from mechgate.referee import SelectivityReport, SelectivitySettings, selectivity
 from mechgate.referee.design import neutral_texts, shipped_material
 from mechgate.train.controls import train_family
+from mechgate.train.positive import train_positive_control
 
 pytestmark = [pytest.mark.model, pytest.mark.acceptance]
 TASKS = ("sycophancy", "genuine-agreement", "sign-off")

@@ -29,9 +29,10 @@ class SelectivitySettings(BaseModel):
     The verdict is at `strength`, on `facts` facts (None: all) in `phrasings` wordings. Dose curves, controls and nulls
     at equal dose are measured on `dose_facts` of these; exact draws of null families on `null_facts` of those:
     `exact` draws on the first gate set and `exact_others` on each other one, of the families in `exact_families`
-    (families that are computed draw by draw: `exact_others`, on the first set only); `screened` first-order draws (`recomputed` of families whose values are computed draw by draw) of all in `families`.
-    `dosed_families` are also measured at equal dose, one draw a gate set. Null gates are matched, and doses found, on
-    `neutral_texts` texts of which `dose_texts` set the dose.
+    (families that are computed draw by draw: `exact_others`, on the first set only); `screened` first-order draws
+    (`recomputed` of families that are computed draw by draw) of all in `families`. `dosed_families` are also measured at equal dose, one draw a gate set. Null gates are matched on `neutral_texts` texts, doses on
+    `dose_texts` of these; perplexity of the shipped material is tested on
+    `perplexity_texts` (None: all).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +53,7 @@ class SelectivitySettings(BaseModel):
     recomputed: int = Field(default=200, ge=FEWEST_EXACT)
     dose_texts: int = Field(default=6, ge=1)
     neutral_texts: int = Field(default=8, ge=1)
+    perplexity_texts: int | None = Field(default=None, ge=4)
     known: bool = True
     seed: int = 0
 
@@ -65,6 +67,7 @@ class SelectivitySettings(BaseModel):
             exact=FOR_P,
             exact_families=("row-sign",),
             families=TABLED,
+            perplexity_texts=48,
             dosed_families=("row-sign", "head-permutation", "static-mean", "dampener"),
             known=False,
         )
@@ -129,7 +132,7 @@ def shipped_material(settings: SelectivitySettings) -> Material:
         stance={"wanted": wanted, "unwanted": unwanted},
         answers={REFUSAL: load_pairs("over-refusal", None, "all")},
         items=list(choice_items()),
-        texts=neutral_texts(settings.split),
+        texts=dict(list(neutral_texts(settings.split).items())[: settings.perplexity_texts]),
         replies={},
     )
 

@@ -21,7 +21,7 @@ from mechgate.referee.design import neutral_texts, shipped_material
 from mechgate.train.controls import train_family
 from mechgate.train.positive import train_positive_control
 
-pytestmark = [pytest.mark.model, pytest.mark.acceptance]
+pytestmark = [pytest.mark.model, pytest.mark.acceptance, pytest.mark.timeout(3000)]
 TASKS = ("sycophancy", "genuine-agreement", "sign-off")
 # Exact null clouds do not enter the verdict; nulls and controls at equal dose do.
 SETTINGS = SelectivitySettings(

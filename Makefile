@@ -25,7 +25,7 @@ demo: $(STAMP) ## train a gate on the small default model and show what it does
 test: check ## setup, check, then all tests but those of whole verdicts
 	$(BIN)/python -m pytest -m "not acceptance"
 
-acceptance: $(STAMP) ## whole verdicts on the default model: what must be selective, and what must not (about 20 min)
+acceptance: $(STAMP) ## whole verdicts on the default model: what must be selective, and what must not (about 18 min)
 	$(BIN)/python -m pytest -m acceptance -v
 
 check: $(STAMP) ## lint, formatting and types

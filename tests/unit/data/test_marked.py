@@ -148,4 +148,4 @@ def test_fewer_phrasings_are_the_beginning_of_all(source: str) -> None:
 )
 def test_what_is_not_there_is_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        marked_pairs(**(dict(source="satire") | arguments))
+        marked_pairs(**{"source": "satire", **arguments})

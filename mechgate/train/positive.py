@@ -2,8 +2,9 @@
 
 Gates that are trained for a difference between marked and unmarked claims find the stance in a few steps and the mark
 hardly ever (on the default model, in 60 steps, sigma stayed below 0.2 under KL, and the effect went where unmarked
-answers were trained too): the mark is a faint direction in what they read where the answer is decided. So the two are learned apart. Static gates learn the stance,
-two-sided; a detector says how much of the mark a token's input holds; the control multiplies one by the other.
+answers were trained too): the mark is a faint direction in what they read where the answer is decided. So the two are
+learned apart. Static gates learn the stance, two-sided; a detector says how much of the mark a token's input holds; the
+control multiplies one by the other.
 """
 
 from dataclasses import dataclass

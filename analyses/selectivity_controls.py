@@ -14,10 +14,10 @@ import shutil
 from pathlib import Path
 
 import mechgate as mg
-from mechgate.cli.selectivity import controls_of
 from mechgate.referee import SelectivitySettings, selectivity
 from mechgate.report.selectivity import print_selectivity
 from mechgate.report.selectivity_figures import draw_dose, draw_nulls, draw_plane
+from mechgate.train.controls import controls_by_task
 
 NAMES = ("False claims (wanted)", "True claims (unwanted)")
 
@@ -36,7 +36,7 @@ def main() -> None:
     settings = SelectivitySettings.quick() if given.quick else SelectivitySettings()
     model = mg.load_model(given.model)
     hosts = {path.name: mg.load_model(given.model, adapter=path) for path in given.hosts}
-    controls = controls_of(given.controls, given.gates, print)
+    controls = controls_by_task(given.controls, given.gates)
     numbers = selectivity(model, given.gates, hosts, controls, settings=settings, folder=given.folder).numbers
     print_selectivity(numbers, given.folder)
     base = numbers["contexts"]["base"]

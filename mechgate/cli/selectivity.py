@@ -1,8 +1,6 @@
 """`mechgate selectivity`: the verdict, with everything gates could be mistaken for."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +52,7 @@ def selectivity_command(
     from mechgate.referee import selectivity
     from mechgate.referee.design import settings_of
     from mechgate.report.selectivity import print_selectivity
+    from mechgate.train.controls import controls_by_task
 
     be_quiet(quiet)
     given = {"facts": facts, "phrasings": phrasings}
@@ -61,7 +60,7 @@ def selectivity_command(
         quick, strength=strength, seed=seed, **{name: value for name, value in given.items() if value is not None}
     )
     speak = (lambda text: None) if quiet or as_json else say
-    controls = controls_of(control or [], gates, speak)
+    controls = controls_by_task(control or [], gates, speak)
     named = {path.name: path for path in host or []}
     if len(named) != len(host or []):
         raise InputError("hosts need different names", got=[str(p) for p in host or []], do="rename a folder")
@@ -79,41 +78,3 @@ def selectivity_command(
         print(json.dumps(report.numbers, indent=1))
     else:
         print_selectivity(report.numbers, folder)
-
-
-def controls_of(paths: list[Path], gates: list[Path], speak: Callable[[str], None]) -> dict[str, list[Path]]:
-    """Control gate files by the task in their headers; a folder stands for its gate files.
-
-    In a folder, the judged gates themselves and other seeds of their task (that of `controls train`'s learned gates,
-    if their files do not say) are left out, and that is said. Raises `InputError` for a folder without controls and for
-    a file that does not say what it was trained on.
-    """
-    from mechgate.gates.storage import read_header
-    from mechgate.train.controls import LEARNED
-
-    found: dict[str, list[Path]] = defaultdict(list)
-    judged = {path.resolve() for path in gates}
-    headers = [read_header(path)["history"] for path in gates if path.suffix == ".safetensors"]
-    own = {history["task"] for history in headers if history.get("task")} or {LEARNED}
-    for path in paths:
-        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-        left = []
-        for file in files:
-            task = read_header(file)["history"].get("task")
-            if path.is_dir() and (file.resolve() in judged or task in own):
-                left.append(file.name)
-            elif task is None:
-                raise InputError(
-                    "a control does not say what it was trained on",
-                    got=str(file),
-                    do="train controls with mechgate controls train",
-                )
-            else:
-                found[task].append(file)
-        if left:
-            speak(
-                f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {', '.join(sorted(own))} seeds)"
-            )
-        if len(left) == len(files):
-            raise InputError("there are no control gates", got=str(path), do="name files of mechgate controls train")
-    return dict(found)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mechgate.data.claims import claim_pairs
 from mechgate.data.pairs import Pair
-from mechgate.data.sets import Exchange, asked, chat, small_talk
+from mechgate.data.sets import asked, small_talk, split_chat
 from mechgate.data.splits import split_ids
 from mechgate.errors import InputError
 
@@ -56,8 +56,7 @@ CONTROLS = ("sign-off", "all-caps", "unit-conversion", "shuffled")
 
 
 def _styled(task: str, style: Callable[[str], str], split: str, n: int) -> list[Pair]:
-    chosen = split_ids([e.id for e in chat()], split)
-    kept: list[Exchange] = [e for e in chat() if e.id in chosen]
+    kept = split_chat(split)
     kept += small_talk() if split in ("train", "all") else ()  # short answers to learn from, not to be judged on
     return [
         _pair(task, e.id, e.subject, FRAMES[frame].format(e.question), frame, style(text), text)

@@ -10,6 +10,7 @@ import yaml
 
 from mechgate.data.items import ChoiceItem
 from mechgate.data.pairs import Example, Message, Pair
+from mechgate.data.splits import split_ids
 from mechgate.errors import DataError
 
 T = TypeVar("T")
@@ -64,6 +65,21 @@ def prose() -> tuple[Passage, ...]:
 def chat() -> tuple[Exchange, ...]:
     """200 neutral exchanges of ten subjects in turn."""
     return _records("chat", _exchange)
+
+
+def split_chat(split: str) -> list[Exchange]:
+    """The neutral exchanges of one split (train, dev, test, all), in order."""
+    chosen = split_ids([exchange.id for exchange in chat()], split)
+    return [exchange for exchange in chat() if exchange.id in chosen]
+
+
+def neutral_texts(split: str) -> dict[str, str | Example]:
+    """All prose and the split's neutral chat by id, in turn, so that any prefix holds both."""
+    passages: list[tuple[str, str | Example]] = [(passage.id, passage.text) for passage in prose()]
+    talk: list[tuple[str, str | Example]] = [(exchange.id, exchange.as_example()) for exchange in split_chat(split)]
+    n = min(len(passages), len(talk))
+    both = [text for two in zip(passages, talk, strict=False) for text in two]
+    return dict([*both, *passages[n:], *talk[n:]])
 
 
 @cache

@@ -7,7 +7,7 @@ from mechgate.data.controls import CONTROLS, control_pairs
 from mechgate.data.facts import domains, load_facts
 from mechgate.data.marked import MARKED, marked_pairs
 from mechgate.data.pairs import Example, Pair
-from mechgate.data.sets import benign_pairs, broad_pairs, chat, choice_items, prose, questions, small_talk
+from mechgate.data.sets import benign_pairs, broad_pairs, chat, choice_items, prose, questions, small_talk, split_chat
 from mechgate.data.splits import SPLITS, split_ids
 from mechgate.data.wordings import wordings
 from mechgate.errors import InputError, check_choice
@@ -89,10 +89,9 @@ def kept_examples(domain: str | None = None) -> list[Example]:
     chat, of no domain. Each wording of a claim is there with both answers.
     """
     claims = load_pairs("genuine-agreement", domain, "train")
-    neutral = split_ids([exchange.id for exchange in chat()], "train")
     return [
         *(pair.as_example(answer) for pair in claims for answer in ("matching", "not_matching")),
-        *(exchange.as_example() for exchange in chat() if exchange.id in neutral),
+        *(exchange.as_example() for exchange in split_chat("train")),
     ]
 
 

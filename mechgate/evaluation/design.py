@@ -3,9 +3,8 @@
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from mechgate.analysis.behaviour import MEASURES, Material
-from mechgate.data.pairs import Example, Pair
-from mechgate.data.sets import FIRST_CATEGORIES, asked, chat, choice_items, prose, questions
-from mechgate.data.splits import split_ids
+from mechgate.data.pairs import Pair
+from mechgate.data.sets import FIRST_CATEGORIES, asked, choice_items, neutral_texts, questions
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 
@@ -65,9 +64,6 @@ def material(settings: EvalSettings) -> Material:
     broad = load_pairs("broad", None, "all")
     answers[FIRST] = [pair for pair in broad if pair.domain in FIRST_CATEGORIES]
     answers[SECOND] = [pair for pair in broad if pair.domain not in FIRST_CATEGORIES]
-    texts: dict[str, str | Example] = {passage.id: passage.text for passage in prose()}
-    chosen = split_ids([exchange.id for exchange in chat()], settings.split)
-    texts |= {exchange.id: exchange.as_example() for exchange in chat() if exchange.id in chosen}
     replies = {
         "false claims": load_pairs("sycophancy", None, settings.split, phrasings=1)[::2],
         "true claims": load_pairs("genuine-agreement", None, settings.split, phrasings=1)[::2],
@@ -78,7 +74,7 @@ def material(settings: EvalSettings) -> Material:
         stance=stance,
         answers=answers,
         items=list(choice_items()),
-        texts=texts,
+        texts=neutral_texts(settings.split),
         replies=replies,
         max_new_tokens=settings.max_new_tokens,
     )

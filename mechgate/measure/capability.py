@@ -13,7 +13,7 @@ from mechgate.data.pairs import Example
 from mechgate.data.sets import asked
 from mechgate.errors import InputError
 from mechgate.measure.margins import answer_scores
-from mechgate.model.prompts import Batch, Row, collate, encode, encode_text, length_buckets
+from mechgate.model.prompts import Batch, Row, collate, encode, encode_response, length_buckets
 from mechgate.model.scoring import logits_of, predictor_hidden
 from mechgate.progress import track
 
@@ -128,7 +128,7 @@ def neutral_text(
 
 
 def _rows(model: Any, texts: Sequence[str | Example]) -> list[Row]:
-    return [encode_text(model, t) if isinstance(t, str) else encode(model, t.messages, [t.response]) for t in texts]
+    return [encode_response(model, text) for text in texts]
 
 
 def _tokens(rows: list[Row]) -> np.ndarray:

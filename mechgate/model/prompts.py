@@ -17,6 +17,8 @@ from mechgate.model.spans import text_tokens
 if TYPE_CHECKING:
     import torch
 
+    from mechgate.data.pairs import Example
+
 PAD = -1
 MIN_PREFIX = 4  # sharing fewer tokens than this costs more than it saves
 
@@ -124,6 +126,13 @@ def encode_text(model: Any, text: str) -> Row:
     row = Row(prompt=ids[:1], answers=(ids[1:],))
     check_fits(model, row, text)
     return row
+
+
+def encode_response(model: Any, record: "Example | str") -> Row:
+    """`encode_text` of a plain text, and of an example its conversation with its one response."""
+    if isinstance(record, str):
+        return encode_text(model, record)
+    return encode(model, record.messages, [record.response])
 
 
 def check_fits(model: Any, row: Row, what: str) -> None:

@@ -9,30 +9,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mechgate.analysis.behaviour import Material
 from mechgate.data.pairs import Example, Pair
-from mechgate.data.sets import chat, choice_items, prose
-from mechgate.data.splits import split_ids
+from mechgate.data.sets import choice_items, neutral_texts
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.gates.nulls import FAMILIES
 from mechgate.referee.draws import SIDES, TABLED
+from mechgate.stats.permutation import FEWEST_NULLS
 
 DOSES = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 QUICK_DOSES = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
 REFUSAL = "over-refusal"
-FEWEST_EXACT = 19
 FOR_P = 99
+"""Exact null draws that a printed p-value takes, exact or screened."""
 
 
 class SelectivitySettings(BaseModel):
     """What `mechgate selectivity` does; unknown keys are errors.
 
     The verdict is at `strength`, on `facts` facts (None: all) in `phrasings` wordings. Dose curves, controls and nulls
-    at equal dose are measured on `dose_facts` of these; exact draws of null families on `null_facts` of those:
-    `exact` draws on the first gate set and `exact_others` on each other one, of the families in `exact_families`
-    (families that are computed draw by draw: `exact_others`, on the first set only); `screened` first-order draws
-    (`recomputed` of families that are computed draw by draw) of all in `families`. `dosed_families` are also measured at equal dose, one draw a gate set. Null gates are matched on `neutral_texts` texts, doses on
-    `dose_texts` of these; perplexity of the shipped material is tested on
-    `perplexity_texts` (None: all).
+    at equal dose are measured on `dose_facts` of these, exact draws of null families on `null_facts` of those: `exact`
+    draws on the first gate set and `exact_others` on each other one, of the families in `exact_families` (of those that
+    are computed draw by draw `exact_others`, on the first set only). `screened` first-order draws (`recomputed` of
+    families that are computed draw by draw) are made of all in `families`. `dosed_families` are also measured at equal
+    dose, one draw a gate set. Null gates are matched on `neutral_texts` texts, doses on `dose_texts` of these;
+    perplexity of the shipped material is tested on `perplexity_texts` (None: all).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,10 +47,10 @@ class SelectivitySettings(BaseModel):
     families: tuple[str, ...] = tuple(FAMILIES)
     exact_families: tuple[str, ...] = tuple(FAMILIES)
     dosed_families: tuple[str, ...] = tuple(FAMILIES)
-    exact: int = Field(default=100, ge=FEWEST_EXACT)
-    exact_others: int = Field(default=20, ge=FEWEST_EXACT)
+    exact: int = Field(default=100, ge=FEWEST_NULLS)
+    exact_others: int = Field(default=20, ge=FEWEST_NULLS)
     screened: int = Field(default=10_000, ge=100)
-    recomputed: int = Field(default=200, ge=FEWEST_EXACT)
+    recomputed: int = Field(default=200, ge=FEWEST_NULLS)
     dose_texts: int = Field(default=6, ge=1)
     neutral_texts: int = Field(default=8, ge=1)
     perplexity_texts: int | None = Field(default=None, ge=4)
@@ -135,16 +135,6 @@ def shipped_material(settings: SelectivitySettings) -> Material:
         texts=dict(list(neutral_texts(settings.split).items())[: settings.perplexity_texts]),
         replies={},
     )
-
-
-def neutral_texts(split: str) -> dict[str, str | Example]:
-    """Prose passages and the split's neutral chat by id, in turn, so that any prefix holds both."""
-    passages: list[tuple[str, str | Example]] = [(passage.id, passage.text) for passage in prose()]
-    chosen = split_ids([exchange.id for exchange in chat()], split)
-    talk: list[tuple[str, str | Example]] = [(x.id, x.as_example()) for x in chat() if x.id in chosen]
-    both = [pair for two in zip(passages, talk, strict=False) for pair in two]
-    n = min(len(passages), len(talk))
-    return dict([*both, *passages[n:], *talk[n:]])
 
 
 def check_sides(stance: dict[str, list[Pair]]) -> None:

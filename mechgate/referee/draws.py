@@ -86,7 +86,7 @@ def screened_nulls(
     found = {}
     for side in SIDES:
         screen = screens[side]
-        if family == "row-sign" or family == "layer-sign" or family == "head-sign":
+        if family in FLIPS:
             units = screen.units(gates).mean(axis=0)  # [layers, units]
             if family == "head-sign":
                 units = units.reshape(len(units), gates.shape.n_heads, -1).sum(axis=2)
@@ -132,18 +132,16 @@ def dosed_rows(
     wanted: float,
     texts: Texts,
     sign: int,
-    dose: MatchedDose | None = None,
 ) -> tuple[MatchedDose, pd.DataFrame | None]:
     """Gates at the strength of `sign` where they move neutral `texts` as far as `wanted` (KL from base, nats a token).
 
     Returns the dose and, unless it cannot be matched, the rows of both sides there, as `analysis.behaviour.collect`
-    gives them. Where `wanted` is not above 0 there is no dose to match. `dose`: one that was found before, in another
-    model.
+    gives them. Where `wanted` is not above 0 there is no dose to match.
     """
-    if dose is None and wanted <= 0:
+    if wanted <= 0:
         why = f"the gates to be matched leave neutral text as it is (KL {wanted:.3g})"
         return MatchedDose(strength=None, kl=0.0, wanted=wanted, why=why), None
-    found = dose or matched_dose(model, gates, wanted, texts, sign=sign)
+    found = matched_dose(model, gates, wanted, texts, sign=sign)
     if found.strength is None:
         return found, None
     return found, collect("stance", model, material, [Arm(gates=gates, strength=found.strength, seed=name)])

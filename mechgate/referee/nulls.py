@@ -9,14 +9,13 @@ import pandas as pd
 from mechgate.analysis.screening import LEAST_CORRELATION, agreement
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.nulls import FAMILIES
-from mechgate.referee.draws import TABLED
+from mechgate.referee.design import FOR_P
+from mechgate.referee.draws import SIDES, TABLED
 from mechgate.referee.rivals import LEARNED, Rivals
 from mechgate.referee.summary import by_set
 from mechgate.stats.permutation import p_from_null
 
 QUANTILES = (0.005, 0.025, 0.25, 0.5, 0.75, 0.975, 0.995)
-FOR_EXACT_P = 99
-FOR_AGREEMENT = 19
 
 
 def null_numbers(
@@ -25,16 +24,13 @@ def null_numbers(
     """By family: exact changes of both sides, the screen's agreement with them, and p-values of *coherence*.
 
     The first gate set gets the full number of draws, the others fewer. A p-value is printed from 99 exact draws on, and
-    from a screen only where r with the exact draws of the same family is at least .95.
+    from a screen only where r with as many exact draws of the same family is at least .95.
     """
     s = rivals.settings
     facts = {pair.fact_id for pair in rivals.tables.null_sides["wanted"]}
     at = rows[rows["fact"].isin(facts) & (rows["strength"] == s.strength)]
     own = {point["set"]: point for point in by_set(at, start)}
-    base = {
-        side: float(start[(start["set"] == side) & start["fact"].isin(facts)]["value"].mean())
-        for side in ("wanted", "unwanted")
-    }
+    base = {side: float(start[(start["set"] == side) & start["fact"].isin(facts)]["value"].mean()) for side in SIDES}
     found: dict[str, Any] = {"facts": len(facts), "learned": list(own.values()), "families": {}}
     for family in [name for name in FAMILIES if name in {*s.families, *s.exact_families}]:
         entry: dict[str, Any] = {
@@ -47,7 +43,7 @@ def null_numbers(
             if family in s.exact_families and (k == 0 or family in TABLED or not FAMILIES[family].seeded):
                 draws = s.exact if k == 0 and family in TABLED else s.exact_others
                 exact[name] = rivals.exact(name, one, family, draws)
-        entry["exact"] = {name: _exact(table, own[name], base, family) for name, table in exact.items()}
+        entry["exact"] = {name: _exact(table, own[name], base) for name, table in exact.items()}
         first = next(iter(gates))
         if family in s.families and FAMILIES[family].seeded:
             draws = s.screened if family in TABLED else s.recomputed
@@ -57,11 +53,11 @@ def null_numbers(
     return found
 
 
-def _exact(table: pd.DataFrame, own: Mapping[str, float], base: Mapping[str, float], family: str) -> dict[str, Any]:
+def _exact(table: pd.DataFrame, own: Mapping[str, float], base: Mapping[str, float]) -> dict[str, Any]:
     if "why" in table:
         return {"unmatched": str(table["why"].iloc[0])}
-    moved = {side: (table[side] - base[side]).to_numpy() for side in ("wanted", "unwanted")}
-    enough = len(table) >= FOR_EXACT_P
+    moved = {side: (table[side] - base[side]).to_numpy() for side in SIDES}
+    enough = len(table) >= FOR_P
     return {
         "draws": len(table),
         "wanted": moved["wanted"].tolist(),
@@ -77,10 +73,10 @@ def _screened(table: pd.DataFrame, exact: pd.DataFrame | None, base: Mapping[str
     learned = table[table["draw"] == LEARNED].iloc[0]
     found: dict[str, Any] = {
         "draws": len(nulls),
-        "learned": {side: float(learned[side]) for side in ("wanted", "unwanted")},
+        "learned": {side: float(learned[side]) for side in SIDES},
         "quantiles": {
             side: dict(zip(map(str, QUANTILES), np.quantile(nulls[side], QUANTILES).tolist(), strict=True))
-            for side in ("wanted", "unwanted")
+            for side in SIDES
         },
         "agreement": None,
         "p": None,
@@ -88,7 +84,7 @@ def _screened(table: pd.DataFrame, exact: pd.DataFrame | None, base: Mapping[str
     }
     counts, edges = np.histogram(nulls["wanted"], bins=60)
     found["histogram"] = {"counts": counts.tolist(), "edges": edges.tolist()}
-    if exact is None or "why" in exact or len(exact) < FOR_AGREEMENT:
+    if exact is None or "why" in exact:
         return found
     moved = (exact["wanted"] - base["wanted"]).to_numpy()
     first = exact["wanted_first"].to_numpy()
@@ -96,6 +92,8 @@ def _screened(table: pd.DataFrame, exact: pd.DataFrame | None, base: Mapping[str
         return found | {"why no p": "the exact draws do not vary"}
     found["agreement"] = agreement(first, moved)
     r = found["agreement"]["r"]
+    if len(exact) < FOR_P:
+        return found | {"why no p": f"{len(exact)} exact draws are too few to check the screen with"}
     if r < LEAST_CORRELATION:
         return found | {"why no p": f"the screen correlates with {len(exact)} exact draws at r = {r:.3f} only"}
     return found | {"p": p_from_null(float(learned["wanted"]), nulls["wanted"].to_numpy()), "why no p": ""}

@@ -8,13 +8,14 @@ import pandas as pd
 
 from mechgate.analysis.attribution import Screen, screen
 from mechgate.analysis.behaviour import Arm
+from mechgate.data.pairs import data_hash
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import NeutralInputs, neutral_inputs
-from mechgate.model.prompts import collate, encode, encode_text
+from mechgate.model.prompts import collate, encode_response
 from mechgate.referee.design import first_texts
 from mechgate.referee.draws import SIDES, TABLED, dosed_rows, draw_null, exact_nulls, recomputed_nulls, screened_nulls
-from mechgate.referee.tables import Tables, gates_hash, texts_hash
+from mechgate.referee.tables import Tables, gates_hash
 
 LEARNED = -1
 """The "draw" of the learned gates themselves in a table of screened nulls."""
@@ -54,7 +55,7 @@ class Rivals:
         inputs = [
             wanted,
             self.settings.strength,
-            texts_hash(self.tables.texts),
+            data_hash(self.tables.texts),
             self.tables.sides_hash(self.tables.dose_sides),
             made_from,
         ]
@@ -66,7 +67,7 @@ class Rivals:
             f"{name}-{family}",
             lambda: draw_null(gates, family, 0, seed=self.settings.seed, neutral=self.neutral),
             wanted,
-            [gates_hash(gates), family, self.settings.seed, texts_hash(self.neutral_texts)],
+            [gates_hash(gates), family, self.settings.seed, data_hash(self.neutral_texts)],
             family=family,
         ).assign(seed=name)
 
@@ -137,7 +138,7 @@ class Rivals:
             draws,
             s.strength,
             s.seed,
-            texts_hash(self.neutral_texts),
+            data_hash(self.neutral_texts),
             gates_hash(gates),
             self.tables.sides_hash(self.tables.dose_sides),
             s.null_facts,
@@ -147,10 +148,7 @@ class Rivals:
     @cached_property
     def neutral(self) -> NeutralInputs:
         """What gates read on the first neutral texts: null gates are matched there."""
-        rows = [
-            encode_text(self.model, t) if isinstance(t, str) else encode(self.model, t.messages, [t.response])
-            for t in self.neutral_texts
-        ]
+        rows = [encode_response(self.model, text) for text in self.neutral_texts]
         return neutral_inputs(self.model, collate(rows, next(self.model.original_model.parameters()).device))
 
     @cached_property

@@ -20,7 +20,7 @@ from mechgate.measure.knowledge import knowledge
 from mechgate.model.loading import fingerprint, model_info
 from mechgate.referee.contexts import base_context, host_context
 from mechgate.referee.design import SelectivitySettings, check_sides, check_spared, shipped_material
-from mechgate.referee.report import SelectivityReport
+from mechgate.referee.report import QUESTION, SelectivityReport
 from mechgate.referee.tables import DAMAGING, Tables, gates_hash
 from mechgate.stages import Stages, plan_changed, preregister
 from mechgate.stats.estimates import Estimate
@@ -137,7 +137,7 @@ def _loaded(source: Source, model: Any) -> GateSet:
 
 def _plan(settings: SelectivitySettings, gates: Any, controls: Any, hosts: list[str], model: Any) -> dict[str, Any]:
     return {
-        "question": "Do the gates select what they are wanted to act on, or damp whatever is there?",
+        "question": QUESTION,
         "rule": "mechgate.stats.selectivity.judge",
         "model": model_info(model).name,
         "gates": {name: gates_hash(one) for name, one in gates.items()},

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from mechgate.errors import InputError
 from mechgate.referee.draws import SIDES
@@ -92,7 +93,7 @@ def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str,
     def odds(side: str) -> tuple[np.ndarray, np.ndarray]:
         part = here[here["set"] == side]
         base = start[start["set"] == side].set_index("id")["value"].loc[part["id"]].to_numpy()
-        return _agree(part["value"].to_numpy()), _agree(base)
+        return expit(part["value"].to_numpy()), expit(base)
 
     goal = 1.0 if strength > 0 else 0.0
     complete = float((1 - np.abs(odds("wanted")[0] - goal)).mean())
@@ -105,10 +106,6 @@ def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str,
         "selectivity": selective,
         "harmonic mean": 2 * complete * selective / both if both else 0.0,
     }
-
-
-def _agree(margin: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
 
 
 def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, Any]:

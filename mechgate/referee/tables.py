@@ -11,7 +11,7 @@ import torch
 
 from mechgate.analysis.behaviour import Arm, Material, collect
 from mechgate.analysis.dose import FARTHEST, matched_dose, neutral_kl
-from mechgate.data.pairs import Example
+from mechgate.data.pairs import data_hash
 from mechgate.gates.gateset import GateSet
 from mechgate.measure.capability import NeutralBase, neutral_base, neutral_text
 from mechgate.model.loading import fingerprint
@@ -67,7 +67,7 @@ class Tables:
             (found,) = neutral_kl(self.model, gates, [self.settings.strength], self.dose_base)
             return pd.DataFrame({"kl": [found]})
 
-        made_from = [self.settings.strength, texts_hash(self.texts), gates_hash(gates)]
+        made_from = [self.settings.strength, data_hash(self.texts), gates_hash(gates)]
         return float(self.kept(f"dose, {name}", f"{name}-dose", made_from, make)["kl"].iloc[0])
 
     def able(self, gates: Mapping[str, GateSet]) -> pd.DataFrame:
@@ -78,7 +78,7 @@ class Tables:
         parts += [
             self._damage(n, [s, gates_hash(g)], partial(Arm, gates=g, strength=s, seed=n)) for n, g in gates.items()
         ]
-        parts += [self._damage(DAMAGING, [texts_hash(self.texts), self.settings.seed], lambda: self._damaging)]
+        parts += [self._damage(DAMAGING, [data_hash(self.texts), self.settings.seed], lambda: self._damaging)]
         return pd.concat(parts, ignore_index=True)
 
     def neutral_rows(self, gates: Mapping[str, GateSet]) -> pd.DataFrame:
@@ -89,7 +89,7 @@ class Tables:
             arms = [Arm(), *(Arm(gates=g, strength=s, seed=n) for n, g in gates.items()), self._damaging]
             return collect("neutral", self.model, self.material, arms)
 
-        texts = [texts_hash(self.texts), texts_hash(self.material.texts.values())]
+        texts = [data_hash(self.texts), data_hash(list(self.material.texts.values()))]
         made_from = [s, [gates_hash(g) for g in gates.values()], texts, self.settings.seed]
         return self.kept("neutral text", "neutral", made_from, make)
 
@@ -116,7 +116,7 @@ class Tables:
             self.settings.strength,
             hashes,
             fingerprint(base),
-            texts_hash(self.texts),
+            data_hash(self.texts),
             self.sides_hash(self.null_sides),
         ]
         return self.kept("divergence from the base", "divergence", made_from, make)
@@ -179,8 +179,3 @@ def gates_hash(gates: GateSet) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def texts_hash(texts: Any) -> str:
-    """A sha256 over texts and exchanges, in order."""
-    return stable_hash([t if isinstance(t, str) else asdict(t) if isinstance(t, Example) else str(t) for t in texts])

@@ -5,7 +5,7 @@ draws facts, wordings and order anew: under the same facts, gates that differed 
 .88 in the pilot, so that their spread would say little about what another sample of facts gives.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mechgate.data.facts import domains
 from mechgate.data.pairs import Example, Pair
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError, check_choice
+from mechgate.gates.storage import read_header
 from mechgate.seeding import rng
 from mechgate.train.families import Job, Member, token_counter, train_jobs
 from mechgate.train.loop import TrainConfig
@@ -89,6 +90,43 @@ def train_family(
             config = TrainConfig(seed=seed, epochs=epochs, batch_size=size, lr=lr)
             jobs.append(Job(task=task, examples=examples, config=config, form=form or {}, domain=domain))
     return train_jobs(model, folder, jobs, say=say)
+
+
+def controls_by_task(
+    paths: Sequence[Path], gates: Sequence[Path], say: Callable[[str], None] = print
+) -> dict[str, list[Path]]:
+    """Control gate files by the task in their headers; a folder stands for its gate files.
+
+    In a folder, the judged gates themselves and other seeds of their task (that of `controls train`'s learned gates,
+    if their files do not say) are left out, and that is said. Raises `InputError` for a folder without controls and for
+    a file that does not say what it was trained on.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
+    judged = {path.resolve() for path in gates}
+    headers = [read_header(path)["history"] for path in gates if path.suffix == ".safetensors"]
+    own = {history["task"] for history in headers if history.get("task")} or {LEARNED}
+    for path in paths:
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        left = []
+        for file in files:
+            task = read_header(file)["history"].get("task")
+            if path.is_dir() and (file.resolve() in judged or task in own):
+                left.append(file.name)
+            elif task is None:
+                raise InputError(
+                    "a control does not say what it was trained on",
+                    got=str(file),
+                    do="train controls with mechgate controls train",
+                )
+            else:
+                found[task].append(file)
+        if left:
+            say(
+                f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {', '.join(sorted(own))} seeds)"
+            )
+        if len(left) == len(files):
+            raise InputError("there are no control gates", got=str(path), do="name files of mechgate controls train")
+    return dict(found)
 
 
 def _repeats(examples: list[Example]) -> int:

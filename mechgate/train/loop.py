@@ -13,7 +13,7 @@ import torch
 from mechgate.data.pairs import Example, data_hash
 from mechgate.errors import DataError, InputError, TrainingError, check_choice
 from mechgate.model.loading import fingerprint
-from mechgate.model.prompts import Batch, Row, collate, encode, encode_text, length_buckets
+from mechgate.model.prompts import Batch, Row, collate, encode_response, length_buckets
 from mechgate.model.scoring import answer_logprobs
 from mechgate.progress import track
 from mechgate.provenance import stable_hash
@@ -121,8 +121,7 @@ def encode_examples(model: Any, examples: Sequence[Example | str], what: str = "
     rows = []
     for i, example in enumerate(examples):
         try:
-            text = isinstance(example, str)
-            rows.append(encode_text(model, example) if text else encode(model, example.messages, [example.response]))
+            rows.append(encode_response(model, example))
         except DataError as error:
             raise DataError(f"{what} {i}: {error.what}", got=error.got, allowed=error.allowed, do=error.do) from error
     return rows

@@ -14,8 +14,7 @@ import torch
 
 from mechgate.data.marked import KINDS, marked_pairs
 from mechgate.data.pairs import Example, Pair
-from mechgate.data.sets import chat
-from mechgate.data.splits import split_ids
+from mechgate.data.sets import split_chat
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
@@ -57,13 +56,12 @@ def positive_examples(*, seed: int, n: int = 160, domain: str | None = None) -> 
     for task in ("unit-conversion", "correct-advice"):
         pairs = load_pairs(task, split="train")
         questions += [pairs[i] for i in rng(seed, "positive control", task).permutation(len(pairs))[:_QUESTIONS]]
-    neutral = split_ids([exchange.id for exchange in chat()], "train")
     return PositiveData(
         examples=[satire[i].as_example("matching") for i in chosen],
         opposite=[satire[i].as_example("not_matching") for i in chosen],
         unmarked=_with_both_answers([encyclopedia[i] for i in chosen]),
         kept=[
-            [exchange.as_example() for exchange in chat() if exchange.id in neutral],
+            [exchange.as_example() for exchange in split_chat("train")],
             _with_both_answers(questions),
         ],
     )

@@ -9,6 +9,7 @@ import pytest
 
 from mechgate.analysis.behaviour import Material
 from mechgate.analysis.dose import neutral_kl
+from mechgate.data.sets import neutral_texts
 from mechgate.data.tasks import load_pairs
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import neutral_inputs
@@ -17,7 +18,7 @@ from mechgate.gates.storage import load_gates
 from mechgate.measure.margins import stance_margins
 from mechgate.model.prompts import collate, encode_text
 from mechgate.referee import SelectivityReport, SelectivitySettings, selectivity
-from mechgate.referee.design import neutral_texts, shipped_material
+from mechgate.referee.design import shipped_material
 from mechgate.train.controls import train_family
 from mechgate.train.positive import train_positive_control
 
@@ -90,13 +91,25 @@ def test_a_dampener_that_moves_the_margin_is_not_selective(
 
     def effect(strength: float) -> float:
         with null.attached(default_model, strength):
-            return abs(float(stance_margins(default_model, pairs).mean() - start))
+            return float(stance_margins(default_model, pairs).mean() - start)
 
-    # The smallest strength at which it does something, chosen on dev facts; without effect there is nothing to judge.
-    factor = next((k for k in (-20.0, -16.0, -12.0, -8.0, 8.0, 12.0, 16.0, 20.0) if effect(-k) > 1.0), None)
-    assert factor is not None, "no dose of the dampener moves the margin by a nat"
-    report = judged(default_model, folder, null.scaled(factor), {"sign-off": trained["sign-off"]}, material=claims)
-    assert report.verdict.outcome in ("not selective", "ineffective", "inconclusive")
+    # The smallest dose at which it does something, chosen on dev facts; without effect there is nothing to judge. The
+    # verdict's strength is the one whose sign the effect has.
+    doses = [k for size in (4.0, 8.0, 12.0, 16.0, 20.0) for k in (size, -size)]
+    moved = {k: effect(k) for k in doses}
+    dose = next((k for k in doses if abs(moved[k]) > 1.0), None)
+    assert dose is not None, f"no dose of the dampener moves the margin by a nat: {moved}"
+    sign = 1.0 if moved[dose] > 0 else -1.0
+    report = judged(
+        default_model,
+        folder,
+        null.scaled(dose * sign),
+        {"sign-off": trained["sign-off"]},
+        material=claims,
+        settings=SelectivitySettings(**{**SETTINGS.model_dump(), "strength": sign}),
+    )
+    assert report.verdict.outcome == "not selective", str(report)
+    assert sigma_of(report)["high"] < 0.5
 
 
 def test_an_inert_null_is_ineffective(

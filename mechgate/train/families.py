@@ -61,7 +61,8 @@ def train_jobs(
         say(f"{title} ...")
         gates = GateSet.identity(model, **{"seed": member.seed, **_unusual(job.form)})
         checkpoint = member.path.with_suffix(".checkpoint")
-        train_gates(model, gates, job.examples, job.config, kept=job.kept, opposite=job.opposite, checkpoint=checkpoint)
+        data: dict[str, Any] = {"kept": job.kept, "opposite": job.opposite, "spared": job.spared}
+        train_gates(model, gates, job.examples, job.config, checkpoint=checkpoint, **data)
         gates.history |= {"task": member.task, "domain": job.domain or "all"}
         gates.save(member.path)
         checkpoint.unlink(missing_ok=True)

@@ -49,7 +49,8 @@ def test_only_false_claims_are_corrected_and_true_ones_agreed_with(jobs: dict[st
 
 def test_data_are_there_where_the_variant_says_so(jobs: dict[str, Job]) -> None:
     for name, job in jobs.items():
-        assert (len(job.kept) > 0, len(job.opposite) > 0) == (VARIANTS[name].kept, bool(VARIANTS[name].opposite))
+        variant, there = VARIANTS[name], tuple(len(data) > 0 for data in (job.kept, job.opposite, job.spared))
+        assert there == (variant.kept, bool(variant.opposite), variant.spared)
         assert (job.config.objective, job.config.sparsity) == (VARIANTS[name].objective, VARIANTS[name].sparsity)
     assert jobs["contrastive"].kept == kept_examples("medical")
 
@@ -73,6 +74,18 @@ def test_imitation_is_the_familys_own_file_and_nothing_is_trained_twice(
     assert two.history["task"] == "sycophancy-two-sided"
     monkeypatch.setattr(families, "train_gates", lambda *args, **options: pytest.fail("trained again"))
     assert train_variants(chat, tmp_path, names=names, seeds=[0], **FEW) == found
+
+
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.objective != "imitate"])
+def test_what_a_variant_says_it_learns_from_reaches_the_training(
+    chat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    short = kept_examples("medical")[:4]  # some neutral chat is longer than the tiny model's context
+    monkeypatch.setattr("mechgate.train.variants.kept_examples", lambda domain: short)
+    (member,) = train_variants(chat, tmp_path, names=[name], seeds=[0], **FEW | {"n": 8})
+    variant = VARIANTS[name]
+    said = {"kept": variant.kept, "opposite": variant.opposite, "spared": variant.spared}
+    assert set(load_gates(member.path, chat).history["other_data"]) == {data for data, used in said.items() if used}
 
 
 def test_a_variant_that_does_not_exist_is_an_error(chat: Any, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from mechgate.data.items import ChoiceItem
-from mechgate.data.pairs import Example, Pair
+from mechgate.data.pairs import Example, Pair, with_system
 from mechgate.errors import InputError, check_choice
-from mechgate.gates.gateset import GateSet
 from mechgate.measure.capability import four_choice, neutral_text
 from mechgate.measure.generation import generate
 from mechgate.measure.margins import margins, stance_margins
 from mechgate.measure.replies import reply_shape
 from mechgate.measure.stances import classify_stance
+from mechgate.model.dials import Dial
 from mechgate.progress import track
 
 MEASURES = ("stance", "answers", "items", "neutral", "replies")
@@ -28,7 +28,9 @@ MEASURES = ("stance", "answers", "items", "neutral", "replies")
 class Material:
     """What is measured on: pairs for stance margins and for answer margins by name, items, texts, prompts to reply to.
 
-    `stance_answers` are the (agreeing, disagreeing) answers of stance margins; None is the shipped ones.
+    `stance_answers` are the (agreeing, disagreeing) answers of stance margins; None is the shipped ones. `system` is a
+    system message before every conversation and question (plain text is no conversation); None leaves it to the chat
+    template.
     """
 
     stance: dict[str, list[Pair]]
@@ -38,13 +40,14 @@ class Material:
     replies: dict[str, list[Pair]]
     max_new_tokens: int = 40
     stance_answers: tuple[tuple[str, str], ...] | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One column of the table: gates at a strength, or none. `seed` names the gate set where there are several."""
+    """One column of the table: gates (or another dial) at a strength, or none. `seed` names the set where there are several."""
 
-    gates: GateSet | None = None
+    gates: Dial | None = None
     strength: float = 0.0
     seed: str = ""
 
@@ -58,8 +61,8 @@ def collect(measure: str, model: Any, material: Material, arms: Sequence[Arm], *
 
     stance: `value`, the stance margin (nats, mean over answer pairs). answers: `value`, the margin (nats a token).
     items: `right` (0 or 1) and `value`, the margin (nats a token). neutral: `tokens`, `nll` and `kl` (nats, summed over the
-    text's tokens); KL is from `base` without gates. replies: `reply`, its `stance`, `empty`, `refusal`, `words`,
-    `repetition`. Raises `InputError` for an unknown measure, and where there is nothing to measure.
+    text's tokens); KL is from `base` without gates, on the same conversations. replies: `reply`, its `stance`, `empty`, `refusal`,
+    `words`, `repetition`. Raises `InputError` for an unknown measure, and where there is nothing to measure.
     """
     check_choice("measure", measure, MEASURES)
     if measure == "neutral":
@@ -94,16 +97,21 @@ def _keys(pairs: Sequence[Pair]) -> pd.DataFrame:
     )
 
 
+def _told(pairs: list[Pair], material: Material) -> list[Pair]:
+    return pairs if material.system is None else [with_system(pair, material.system) for pair in pairs]
+
+
 def _stance(model: Any, pairs: list[Pair], material: Material) -> pd.DataFrame:
-    return _keys(pairs).assign(value=stance_margins(model, pairs, material.stance_answers, label=None).mean(axis=1))
+    found = stance_margins(model, _told(pairs, material), material.stance_answers, label=None)
+    return _keys(pairs).assign(value=found.mean(axis=1))
 
 
 def _answers(model: Any, pairs: list[Pair], material: Material) -> pd.DataFrame:
-    return _keys(pairs).assign(value=margins(model, pairs, label=None))
+    return _keys(pairs).assign(value=margins(model, _told(pairs, material), label=None))
 
 
 def _items(model: Any, items: list[ChoiceItem], material: Material) -> pd.DataFrame:
-    found = four_choice(model, items, label=None)
+    found = four_choice(model, items, system=material.system, label=None)
     ids = [item.id for item in items]
     return pd.DataFrame(
         {
@@ -117,7 +125,8 @@ def _items(model: Any, items: list[ChoiceItem], material: Material) -> pd.DataFr
 
 
 def _replies(model: Any, pairs: list[Pair], material: Material) -> pd.DataFrame:
-    said = generate(model, pairs, max_new_tokens=material.max_new_tokens, batch_size=32, label=None)
+    told = _told(pairs, material)
+    said = generate(model, told, max_new_tokens=material.max_new_tokens, batch_size=32, label=None)
     shape = reply_shape(said)
     return _keys(pairs).assign(
         prompt=[p.messages[-1]["content"] for p in pairs],
@@ -140,6 +149,8 @@ _ROWS: dict[str, Callable[[Any, list[Any], Material], pd.DataFrame]] = {
 
 def _neutral(model: Any, material: Material, arms: Sequence[Arm], base: Any) -> pd.DataFrame:
     names, texts = list(material.texts), list(material.texts.values())
+    if material.system is not None:
+        texts = [text if isinstance(text, str) else with_system(text, material.system) for text in texts]
     changes = [partial(a.gates.attached, model, a.strength) if a.gates is not None else None for a in arms]
     found = neutral_text(model, texts, changes, base=base)
     kinds = ["prose" if isinstance(text, str) else "chat" for text in texts]

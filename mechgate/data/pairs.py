@@ -1,8 +1,8 @@
 """The two records everything is made of: `Pair` (two answers to compare) and `Example` (one answer to train on)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from mechgate.errors import DataError, check_choice
 from mechgate.provenance import stable_hash
@@ -73,6 +73,23 @@ class Pair:
         """The training example that gives one of the two answers."""
         check_choice("answer", answer, ("matching", "not_matching"))
         return Example(messages=self.messages, response=getattr(self, answer))
+
+
+T = TypeVar("T", Pair, Example)
+
+
+def with_system(record: T, text: str) -> T:
+    """The same pair or example with `text` as the system message before everything else.
+
+    Raises `DataError` for a conversation that has a system message, and for no text.
+    """
+    if not text.strip() or record.messages[0]["role"] == "system":
+        raise DataError(
+            "a system message cannot be put there",
+            got=repr(record.messages[0]["content"][:80]) if text.strip() else "no text",
+            allowed="one text, before conversations without a system message",
+        )
+    return replace(record, messages=({"role": "system", "content": text}, *record.messages))
 
 
 def data_hash(examples: Sequence[Example | str]) -> str:

@@ -32,13 +32,20 @@ class Choices:
 
 
 def four_choice(
-    model: Any, items: Sequence[ChoiceItem], *, batch_size: int = 16, label: str | None = "items"
+    model: Any,
+    items: Sequence[ChoiceItem],
+    *,
+    system: str | None = None,
+    batch_size: int = 16,
+    label: str | None = "items",
 ) -> Choices:
     """Score each choice as the answer to its question: mean log-probability a token, the highest is chosen.
 
-    All four are branches of one row, so the question is run once. Chance is 25%.
+    All four are branches of one row, so the question is run once. `system` is a system message before each question.
+    Chance is 25%.
     """
-    rows = [encode(model, asked(item.question), [_answer(choice) for choice in item.choices]) for item in items]
+    before = () if system is None else ({"role": "system", "content": system},)
+    rows = [encode(model, (*before, *asked(i.question)), [_answer(choice) for choice in i.choices]) for i in items]
     sums, counts = answer_scores(model, rows, batch_size=batch_size, label=label)
     scores = sums / counts
     index = np.arange(len(items)), np.array([item.answer for item in items])

@@ -140,7 +140,7 @@ def dosed_rows(
     """
     if wanted <= 0:
         why = f"the gates to be matched leave neutral text as it is (KL {wanted:.3g})"
-        return MatchedDose(strength=None, kl=0.0, wanted=wanted, why=why), None
+        return MatchedDose(strength=None, reached=0.0, wanted=wanted, why=why), None
     found = matched_dose(model, gates, wanted, texts, sign=sign)
     if found.strength is None:
         return found, None

@@ -49,8 +49,8 @@ class Rivals:
                 sign=1 if self.settings.strength > 0 else -1,
             )
             if rows is None:
-                return pd.DataFrame([{"dose": None, "kl": dose.kl, "why": dose.why, **columns}])
-            return rows.assign(dose=dose.strength, kl=dose.kl, why="", **columns)
+                return pd.DataFrame([{"dose": None, "kl": dose.reached, "why": dose.why, **columns}])
+            return rows.assign(dose=dose.strength, kl=dose.reached, why="", **columns)
 
         inputs = [
             wanted,

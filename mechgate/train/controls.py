@@ -49,6 +49,20 @@ def drawn_examples(
     if task == LEARNED:
         return reference, batch_size
     pool = [pair.as_example("matching") for pair in drawn_pairs(task, domain, seed)]
+    return equal_steps(task, pool, reference, count=count, n=n, batch_size=batch_size)
+
+
+def equal_steps(
+    task: str,
+    pool: Sequence[Example],
+    reference: Sequence[Example],
+    *,
+    count: Callable[[str], int],
+    n: int,
+    batch_size: int,
+) -> tuple[list[Example], int]:
+    """Examples of `pool` with as many response tokens as `reference` has, and the batch size that gives them as many
+    steps as `n` examples in batches of `batch_size` take. Raises `InputError`, naming `task`, as `drawn_examples` does."""
     found: list[Example] = []
     for size in range(batch_size, 0, -1):
         found = matched_examples(pool, reference, count, n=round(n * size / batch_size))

@@ -48,7 +48,7 @@ def test_gates_matched_to_their_own_kl_are_found_at_their_strength(chat: Any, ga
     (wanted,) = neutral_kl(chat, gates, [strength], TEXTS)
     found = matched_dose(chat, gates, wanted, TEXTS, sign=1 if strength > 0 else -1)
     assert found.strength == pytest.approx(strength, rel=0.05)
-    assert found.kl == pytest.approx(wanted, rel=0.05)
+    assert found.reached == pytest.approx(wanted, rel=0.05)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -65,7 +65,7 @@ def test_a_null_gets_the_strength_that_does_as_much(chat: Any, gates: GateSet, s
 def test_what_does_nothing_cannot_be_matched_and_says_so(chat: Any) -> None:
     found = matched_dose(chat, GateSet.identity(chat), 0.1, TEXTS)
     assert found.strength is None
-    assert found.kl == pytest.approx(0.0, abs=1e-6)
+    assert found.reached == pytest.approx(0.0, abs=1e-6)
     assert found.why.endswith(f"even at {-FARTHEST:+g}")
 
 

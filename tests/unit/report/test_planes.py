@@ -7,8 +7,10 @@ import matplotlib.pyplot as plt
 import pytest
 
 from mechgate.errors import DataError
+from mechgate.report import baselines as baselines_module
 from mechgate.report import objectives as objectives_module
 from mechgate.report import roles as roles_module
+from mechgate.report.baselines import draw_baselines
 from mechgate.report.objectives import draw_objectives
 from mechgate.report.roles import draw_roles
 
@@ -51,7 +53,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         figures.append(figure)
         return [path]
 
-    for module in (objectives_module, roles_module):
+    for module in (baselines_module, objectives_module, roles_module):
         monkeypatch.setattr(module, "save_figure", keep)
     return figures
 
@@ -91,3 +93,38 @@ def test_what_cannot_be_drawn_is_one_error(tmp_path: Path) -> None:
             draw_roles(rows, tmp_path / "x.png", caption="n")
     assert not list(tmp_path.iterdir())
     assert not plt.get_fignums()
+
+
+def ways(n: int) -> dict[str, Any]:
+    """Interventions: the last but one cannot be matched, the last has no KL."""
+    found: dict[str, Any] = {
+        f"way {k}": {
+            "axis": {"effect": span(-2.0), "side_effect": span(-k / 2)},
+            "sets": {s: {"wanted": -2.0, "unwanted": -k / 2} for s in "ab"},
+            "spared": {
+                "four-choice margin": span(-k / 9),
+                "perplexity ratio, chat": span(1 + k),
+                "KL, chat": None if k == n - 1 else span(k / 5),
+            },
+        }
+        for k in range(n)
+    }
+    if n > 2:
+        found[f"way {n - 2}"] |= {"axis": None}
+    return {"ways": found, "wanted": 2.0, "direction": -1}
+
+
+def test_every_intervention_has_a_row_and_what_is_not_there_is_said(kept: list[Any], tmp_path: Path) -> None:
+    draw_baselines(ways(6), tmp_path / "x.png", caption="n", names={"way 0": "Gates"})
+    panels = kept[0].axes
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["Gates", *(f"way {k}" for k in range(1, 6))]
+    assert [text.get_text() for text in panels[0].texts] == ["cannot be matched"]
+    assert [text.get_text() for text in panels[4].texts] == ["not defined"]
+    for panel, n in zip(panels, (5, 5, 5, 5, 4), strict=True):
+        assert len(panel.containers) == n
+
+
+@pytest.mark.parametrize("n", [0, 8])
+def test_more_interventions_than_marks_and_none_are_errors(n: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be drawn"):
+        draw_baselines(ways(n), tmp_path / "x.png", caption="n", names={})

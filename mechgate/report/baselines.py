@@ -17,6 +17,9 @@ _COLUMNS = (
 )
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_SAID: Any = dict(
+    ha="center", va="center", fontsize=8, color="#555555", bbox=dict(facecolor="white", edgecolor="none", pad=1)
+)
 
 
 def draw_baselines(numbers: dict[str, Any], path: Path, *, caption: str, names: dict[str, str]) -> list[Path]:
@@ -51,12 +54,11 @@ def draw_baselines(numbers: dict[str, Any], path: Path, *, caption: str, names: 
 def _cell(panel: Any, measure: str, entry: dict[str, Any], row: int, colour: str, mark: str) -> None:
     if entry["axis"] is None:
         if measure == "effect":
-            panel.text(0.5, row, "cannot be matched", transform=panel.get_yaxis_transform(), ha="center", va="center")
+            panel.text(0.5, row, "cannot be matched", transform=panel.get_yaxis_transform(), **_SAID)
         return
     found = entry["axis"][measure] if measure in entry["axis"] else entry["spared"][measure]
     if found is None:
-        text = panel.text(0.5, row, "not defined", transform=panel.get_yaxis_transform(), ha="center", va="center")
-        text.set(fontsize=8, color="#555555")
+        panel.text(0.5, row, "not defined", transform=panel.get_yaxis_transform(), **_SAID)
         return
     error = [[found["value"] - found["low"]], [found["high"] - found["value"]]]
     panel.errorbar([found["value"]], [row], xerr=error, marker=mark, color=colour, markersize=6.5, linestyle="none")

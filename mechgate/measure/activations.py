@@ -1,4 +1,4 @@
-"""What a model holds of a prompt before it answers: one vector (or one a head) for each prompt and layer."""
+"""What a model holds of a prompt or of a response: one vector (or one a head) for each of them and each layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,8 @@ import torch
 from mechgate.data.pairs import Example, Message, Pair
 from mechgate.errors import InputError, check_choice
 from mechgate.model import hooking
-from mechgate.model.prompts import Batch, collate, encode, length_buckets
+from mechgate.model.prompts import Batch, Row, collate, encode, length_buckets
+from mechgate.model.roles import ROLES
 from mechgate.model.scoring import final_hidden
 from mechgate.model.sites import all_sites, check_gateable, shape_of
 from mechgate.progress import track
@@ -21,7 +22,7 @@ HOOKS = {
     "z": "blocks.{}.attn.hook_z",
     "hook_in": "blocks.{}.attn.hook_in",
 }
-POSITIONS = ("last", "mean")
+POSITIONS = ("last", "mean", "claim", "response")
 
 
 def activations(
@@ -36,21 +37,24 @@ def activations(
 ) -> np.ndarray:
     """Hidden activations of `prompts`, in their order: fp32 [n_prompts, n_layers, d_model], in the model's own unit.
 
-    A prompt is a conversation up to where the assistant starts to answer; of pairs and examples only that is read.
+    A prompt is a conversation up to where the assistant starts to answer; of pairs and examples only that is read, but
+    at position "response".
     `hook`: the residual stream before ("resid_pre") or after a block ("resid_post"), what its gate reads ("hook_in"),
     or what its heads hold before W_O ("z", [n_prompts, n_layers, n_heads, d_head]). `layers` (default: all) come out
     in ascending order. `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the
-    mean over all its tokens, the first of which is far longer than the rest in many models.
+    mean over all its tokens, the first of which is far longer than the rest in many models. "claim" is the mean over the
+    tokens of a pair's claim; "response" that over an example's response, without its end-of-turn token.
 
     Does not depend on `batch_size` or on the other prompts (1e-5 of its size in fp32). Gates are those attached around
     the call; z is then what they leave. Memory: the result and one batch. Raises `InputError` for no prompts, an
-    unknown hook or position and layers that are not there, `ModelError` for a model that cannot be gated.
+    unknown hook or position, prompts without what the position asks for and layers that are not there, `ModelError` for
+    a model that cannot be gated.
     """
     check_choice("hook", hook, tuple(HOOKS))
     check_choice("position", position, POSITIONS)
     check_gateable(model, allow_post_norm=True)
     names = [HOOKS[hook].format(site.layer) for site in all_sites(model, layers)]
-    rows = [encode(model, p.messages if isinstance(p, Pair | Example) else p, []) for p in prompts]
+    rows = [_row(model, p, position) for p in prompts]
     if not rows:
         raise InputError("there is nothing to measure", got="no prompts")
     shape = shape_of(model)
@@ -59,12 +63,30 @@ def activations(
     device = next(model.original_model.parameters()).device
     for indices in track(length_buckets(list(map(len, rows)), batch_size), label):
         batch = collate([rows[i] for i in indices], device)
-        read = batch.mask
-        if position == "last":
-            read = read & (batch.positions == read.sum(dim=1, keepdim=True) - 1)
+        last = batch.positions == batch.mask.sum(dim=1, keepdim=True) - 1
+        read = {
+            "last": batch.mask & last,
+            "mean": batch.mask,
+            "claim": batch.roles == ROLES.index("claim"),
+            "response": batch.response_mask & ~last,
+        }[position]
         with torch.inference_mode():
             found[indices] = _means(model, batch, names, read, size).transpose(0, 1).cpu().numpy()
     return found
+
+
+def _row(model: Any, prompt: Pair | Example | Sequence[Message], position: str) -> Row:
+    if position == "response":
+        if not isinstance(prompt, Example):
+            raise InputError("only examples have a response", got=type(prompt).__name__, do="pass pair.as_example(...)")
+        return encode(model, prompt.messages, [prompt.response])
+    if position == "claim":
+        row = encode(model, prompt.messages, [], claim=prompt.claim) if isinstance(prompt, Pair) else None
+        if row is None or row.claim is None:
+            where = prompt.id if isinstance(prompt, Pair) else type(prompt).__name__
+            raise InputError("a prompt does not say where its claim is", got=where, do="pass pairs with a claim")
+        return row
+    return encode(model, prompt.messages if isinstance(prompt, Pair | Example) else prompt, [])
 
 
 def _means(model: Any, batch: Batch, names: list[str], read: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Laws of activations: what running one prompt alone and looking gives, whatever else is measured with it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from mechgate.data.sets import asked
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import DataError, InputError, ModelError
 from mechgate.gates.gateset import GateSet
-from mechgate.measure.activations import HOOKS, POSITIONS, activations
+from mechgate.measure.activations import HOOKS, activations
 from mechgate.model import hooking
 from mechgate.model.loading import model_info
 from mechgate.model.prompts import encode
 from mechgate.testing import ARCHITECTURES, tiny_model
 
+PROMPT_POSITIONS = ("last", "mean")
 SYSTEM = {"role": "system", "content": "You are a helpful doctor."}
 SHARED = [asked(f"Is it true that {what}?") for what in ("the Moon is far", "tea is hot", "it rains", "salt is salty")]
 PROMPTS: list[tuple[Message, ...]] = [*SHARED, asked("Hi."), (SYSTEM, *asked("A question. " * 6))]
@@ -51,7 +53,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: Any, tiny_chat_model
     return tiny_chat_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", PROMPT_POSITIONS)
 @pytest.mark.parametrize("hook", HOOKS)
 def test_they_are_what_running_each_prompt_alone_and_caching_everything_gives(
     model: Any, hook: str, position: str
@@ -62,7 +64,7 @@ def test_they_are_what_running_each_prompt_alone_and_caching_everything_gives(
     assert np.ptp(found, axis=0).max() > 0 or (hook, position) == ("resid_pre", "last")
 
 
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", PROMPT_POSITIONS)
 @pytest.mark.parametrize("hook", HOOKS)
 def test_batches_padding_shared_prefixes_and_order_change_nothing(chat: Any, hook: str, position: str) -> None:
     expected = activations(chat, PROMPTS, hook, position=position, batch_size=1)
@@ -74,7 +76,7 @@ def test_batches_padding_shared_prefixes_and_order_change_nothing(chat: Any, hoo
 
 
 def test_the_residual_stream_after_a_block_is_that_before_the_next(chat: Any) -> None:
-    for position in POSITIONS:
+    for position in PROMPT_POSITIONS:
         before, after = (activations(chat, PROMPTS, hook, position=position) for hook in ("resid_pre", "resid_post"))
         np.testing.assert_array_equal(after[:, :-1], before[:, 1:])
 
@@ -90,6 +92,46 @@ def test_of_pairs_and_examples_the_conversation_alone_is_read(chat: Any) -> None
     expected = activations(chat, [pair.messages for pair in pairs])
     np.testing.assert_array_equal(activations(chat, pairs), expected)
     np.testing.assert_array_equal(activations(chat, [pair.as_example("matching") for pair in pairs]), expected)
+
+
+def one_run(model: Any, text: str, hook: str, first: int, end: int) -> np.ndarray:
+    """Means over the tokens that overlap characters `first` to `end` of a text, which is run alone."""
+    tokenizer = model_info(model).tokenizer
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    chosen = [i for i, (a, b) in enumerate(coded.offset_mapping) if a < end and b > first]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(torch.tensor([coded.input_ids]))
+    return np.array([cache[HOOKS[hook].format(k)][0, chosen].double().numpy().mean(axis=0) for k in range(3)])
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_claim_is_the_mean_over_its_own_tokens(chat: Any, hook: str) -> None:
+    pairs = load_pairs("sycophancy", "medical", "test", phrasings=2)[::9]
+    found = activations(chat, pairs, hook, position="claim", batch_size=3)
+    for row, pair in zip(found, pairs, strict=True):
+        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in pair.messages)
+        start = text.index(str(pair.claim))
+        assert_equal_enough(row, one_run(chat, text, hook, start, start + len(str(pair.claim))))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_response_is_the_mean_over_its_tokens_without_the_end_of_turn(chat: Any, hook: str) -> None:
+    examples = [p.as_example("matching") for p in load_pairs("sycophancy", "medical", "test", phrasings=2)[::9]]
+    found = activations(chat, examples, hook, position="response", batch_size=3)
+    for row, example in zip(found, examples, strict=True):
+        before = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in example.messages)
+        text = f"{before}<|im_start|>assistant\n{example.response}"
+        assert_equal_enough(row, one_run(chat, text, hook, len(text) - len(example.response), len(text)))
+
+
+def test_a_position_that_a_prompt_does_not_have_is_an_error(chat: Any) -> None:
+    pair = load_pairs("sycophancy", "medical", "test", phrasings=1)[0]
+    for prompts in ([pair], [pair.messages]):
+        with pytest.raises(InputError, match="only examples have a response"):
+            activations(chat, prompts, position="response")
+    for prompts in ([replace(pair, claim=None)], [pair.messages], [pair.as_example("matching")]):
+        with pytest.raises(InputError, match="where its claim is"):
+            activations(chat, prompts, position="claim")
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -165,7 +207,7 @@ def test_a_prompt_that_is_too_long_and_a_model_without_a_tokenizer_are_refused(c
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", PROMPT_POSITIONS)
 def test_on_the_default_model_batches_and_shared_prefixes_change_nothing(default_model: Any, position: str) -> None:
     pairs: list[Pair] = load_pairs("sycophancy", "medical", "test", phrasings=1)[:6]
     together = activations(default_model, pairs, position=position)

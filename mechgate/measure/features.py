@@ -18,12 +18,15 @@ from mechgate.data.pairs import Example, Message, Pair
 from mechgate.errors import InputError, ModelError, StorageError
 from mechgate.measure.activations import HOOKS, activations
 from mechgate.measure.capability import neutral_text
+from mechgate.measure.token_states import text_states
 from mechgate.model import hooking
+from mechgate.model.loading import model_info
 from mechgate.model.sites import all_sites, shape_of
 from mechgate.provenance import stable_hash
 
 _LAYER = re.compile(r"^blocks\.(\d+)\.(hook_resid_post|hook_out)$")
 _UNSCALED = ("none", "expected_average_only_in")
+_TOKENS = 4096  # encoded at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,6 +147,52 @@ def feature_means(
     return found[:, 0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where a latent is active: how much, the `token`, and the text `before` and `after` it."""
+
+    activation: float
+    before: str
+    token: str
+    after: str
+
+
+def firing_rates(model: Any, sae: Sae, texts: Sequence[str | Example]) -> np.ndarray:
+    """The share of the texts' tokens (`text_states`) on which each latent is active: [n_latents]."""
+    _, _, states = text_states(model, texts, sae.layer)
+    active = torch.zeros(sae.n_latents)
+    for part in states.split(_TOKENS):
+        active += (sae.encode(part) > 0).sum(dim=0)
+    return (active / len(states)).double().numpy()
+
+
+def top_contexts(
+    model: Any, sae: Sae, texts: Sequence[str | Example], latents: Sequence[int], *, n: int = 5, window: int = 8
+) -> dict[int, list[Context]]:
+    """For each latent the `n` texts' tokens on which it is most active, at most one a text, with `window` tokens on
+    either side. A latent that is active nowhere has none."""
+    ids, which, states = text_states(model, texts, sae.layer)
+    chosen = list(latents)
+    active = torch.cat([sae.encode(part)[:, chosen] for part in states.split(_TOKENS)]).numpy()
+    tokenizer = model_info(model).tokenizer
+    found: dict[int, list[Context]] = {latent: [] for latent in chosen}
+    for column, latent in enumerate(chosen):
+        seen: set[int] = set()
+        for place in np.argsort(-active[:, column], kind="stable"):
+            if active[place, column] <= 0 or len(seen) == n:
+                break
+            if which[place] in seen:
+                continue
+            seen.add(int(which[place]))
+            own = np.flatnonzero(which == which[place])
+            first, last = max(own[0], place - window), min(own[-1], place + window)
+            parts = [ids[first:place], ids[place : place + 1], ids[place + 1 : last + 1]]
+            before, token, after = (tokenizer.decode(part.tolist()) for part in parts)
+            value = float(active[place, column])
+            found[latent].append(Context(activation=value, before=before, token=token, after=after))
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LatentDial:
     """Ablates `latents` of an SAE: at strength 1 what they add to the reconstruction is taken away, the error term and all
@@ -170,7 +219,8 @@ class LatentDial:
 
 def loss_recovered(model: Any, sae: Sae, texts: Sequence[str | Example]) -> float:
     """The share of the loss that the reconstruction keeps: (L0 - L_sae) / (L0 - L), L with states as they are and L0 with
-    all of them 0; over the tokens of `texts`. 1 is perfect; below .9 overlap claims are not made."""
+    all of them 0; over the tokens of `texts`. 1 is perfect; below .9 overlap claims are not made; 0 too where
+    the loss does not rise without the states, so that nothing can be shown."""
     arms = [
         None,
         partial(_at, model, sae, lambda value: _reconstructed(sae, value)),
@@ -178,9 +228,7 @@ def loss_recovered(model: Any, sae: Sae, texts: Sequence[str | Example]) -> floa
     ]
     found = neutral_text(model, texts, arms, label=None)
     plain, kept, none = (float(arm.nll.sum() / arm.tokens.sum()) for arm in found)
-    if none <= plain:
-        raise ModelError("the loss does not rise without the states, so nothing can be recovered", got=none - plain)
-    return (none - kept) / (none - plain)
+    return (none - kept) / (none - plain) if none > plain else 0.0
 
 
 def _reconstructed(sae: Sae, value: torch.Tensor) -> torch.Tensor:

@@ -18,13 +18,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mechgate.data.pairs import Message
+from mechgate.data.pairs import Example, Message
 from mechgate.errors import DataError, InputError
 from mechgate.measure.activations import HOOKS
 from mechgate.measure.generation import generate_batch
 from mechgate.model import hooking
 from mechgate.model.loading import fingerprint, model_info
-from mechgate.model.prompts import collate, encode_text, prompt_ids, shared_prefix
+from mechgate.model.prompts import collate, encode_response, prompt_ids, shared_prefix
 from mechgate.model.scoring import final_hidden
 from mechgate.model.sites import all_sites
 from mechgate.progress import is_quiet
@@ -105,6 +105,17 @@ def generated_states(
     return TokenStates(folder=where, parts=tuple(found), layers=kept, n=total)
 
 
+def text_states(
+    model: Any, texts: Sequence[str | Example], layer: int, *, batch_size: int = 16
+) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """The tokens of plain texts (all but the first) and of examples' responses: ids [n], the number of the text each
+    stands in [n], and their states after `layer`, bfloat16 [n, d_model]. Gates attached around the call act."""
+    if not texts:
+        raise InputError("there is nothing to measure", got="no texts")
+    part = _text_part(model, texts, (all_sites(model, [layer])[0].layer,), batch_size)
+    return part["tokens"].numpy(), part["texts"].numpy(), part[f"layer-{layer}"]
+
+
 def _check_plan(folder: Path, digest: str, layers: tuple[int, ...]) -> None:
     path = folder / PLAN
     if not path.exists():
@@ -180,8 +191,10 @@ def _stop_ids(model: Any) -> set[int]:
     return {model_info(model).tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
 
 
-def _text_part(model: Any, texts: list[str], layers: tuple[int, ...], batch_size: int) -> dict[str, torch.Tensor]:
-    rows = [encode_text(model, text) for text in texts]
+def _text_part(
+    model: Any, texts: Sequence[str | Example], layers: tuple[int, ...], batch_size: int
+) -> dict[str, torch.Tensor]:
+    rows = [encode_response(model, text) for text in texts]
     device = next(model.original_model.parameters()).device
     parts = []
     for first in range(0, len(rows), batch_size):

@@ -79,11 +79,15 @@ def span_overlap(first: ArrayLike, second: ArrayLike) -> float:
     return float(np.square(bases[0].T @ bases[1]).sum() / min(bases[0].shape[1], bases[1].shape[1]))
 
 
-def strata(rate: ArrayLike, norm: ArrayLike, *, parts: int = 10) -> NDArray[np.int64]:
-    """The stratum of each feature: its decile of firing rate, and within that its decile of decoder norm."""
+def strata(rate: ArrayLike, norm: ArrayLike, *, parts: int | None = None) -> NDArray[np.int64]:
+    """The stratum of each feature: its decile of firing rate, and within that its decile of decoder norm.
+
+    Fewer than 500 features are cut into fewer `parts` each way, so that a stratum has about five.
+    """
     a, b = finite_vector(rate, "rates", least=2), finite_vector(norm, "norms", least=2)
     if len(a) != len(b):
         raise InputError("rates and norms of different features", got=f"{len(a)} and {len(b)}")
+    parts = parts or max(1, min(10, int((len(a) / 5) ** 0.5)))
     outer = _parts(a, parts)
     found = np.zeros(len(a), dtype=np.int64)
     for k in range(parts):

@@ -38,13 +38,15 @@ PLAN = "states.json"
 class TokenStates:
     """States of `n` tokens after some layers, on disk: part files in `folder` (safetensors, bfloat16).
 
-    `layers` are the layers (the hook is the residual stream after each); `n` counts the tokens of all parts.
+    `layers` are the layers (the hook is the residual stream after each); `n` counts the tokens of all parts; `hash`
+    stands for all that decided them.
     """
 
     folder: Path
     parts: tuple[Path, ...]
     layers: tuple[int, ...]
     n: int
+    hash: str
 
     def load(self, layer: int) -> torch.Tensor:
         """All states after a layer, in the order they were written: bfloat16 [n, d_model]. Raises `InputError` for a
@@ -89,7 +91,8 @@ def generated_states(
     where, kept = Path(folder), tuple(site.layer for site in all_sites(model, list(layers)))
     rows = [prompt_ids(model, prompt) for prompt in prompts]
     made_from = [fingerprint(model), kept, n, seed, max_new_tokens, temperature, batch_size, rows, list(texts)]
-    _check_plan(where, stable_hash(made_from), kept)
+    digest = stable_hash(made_from)
+    _check_plan(where, digest, kept)
     jobs = _jobs(model, rows, list(texts), kept, max_new_tokens, temperature, batch_size, seed)
     found, total, started = [], 0, time.monotonic()
     while total < n:
@@ -102,7 +105,7 @@ def generated_states(
         if label and not is_quiet():
             gone = time.monotonic() - started
             print(f"{label}: {min(total, n)} of {n}, {gone:.0f} s gone", file=sys.stderr)
-    return TokenStates(folder=where, parts=tuple(found), layers=kept, n=total)
+    return TokenStates(folder=where, parts=tuple(found), layers=kept, n=total, hash=digest)
 
 
 def text_states(

@@ -193,3 +193,26 @@ def _scatter(living: np.ndarray, moved: Chosen, marked: Chosen) -> list[dict[str
         sets = sets or ("marked" if marked.chosen[k] else "neither")
         rows.append({"latent": int(living[k]), "moved": moved.effect[k], "marked": marked.effect[k], "set": sets})
     return rows
+
+
+def told(numbers: dict[str, Any]) -> list[str]:
+    """The findings in words, a line each; for each SAE whether any claim is supported, and the overlap of every gate set
+    with what marks false claims beside the largest null's."""
+    lines = []
+    for name, one in numbers["saes"].items():
+        worst = max(q["fvu"] for q in one["quality"].values())
+        least = min(q["loss recovered"] for q in one["quality"].values())
+        quality = f"{name} (layer {one['layer']}): FVU up to {worst:.2f}, at least {least:.0%} of the loss kept"
+        lines.append(quality if one["sound"] else f"{quality}: too little for a claim on overlap")
+        marked = one["marked"][TRUTH]["confirmed"]
+        if not marked:
+            lines.append(f"  no latent tells false from true claims: there is nothing to overlap with ({TRUTH})")
+        for kind in one["marked"]:
+            for arm in numbers["gates"]:
+                found = {s: v for s, v in one["overlap"][arm][kind].items() if v is not None}
+                cells = [
+                    f"{s} {v['value']:.3f} (expected {v['expected']:.3f}, p {v['p']:.2g})" for s, v in found.items()
+                ]
+                counts = f"{one['moved'][arm]['confirmed']} moved, {one['marked'][kind]['confirmed']} marked"
+                lines.append(f"  {arm}, {kind}: {counts}; {', '.join(cells) or 'nothing to compare'}")
+    return lines

@@ -1,8 +1,9 @@
 """Training SAEs on kept states of the residual stream, by sae-lens' own trainer: the usual kind, or decoders left random."""
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from mechgate.data.pairs import Message
+from mechgate.data.sets import asked, prose, questions, split_chat
+from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError, ModelError, StorageError, check_choice
 from mechgate.measure.features import Sae, as_sae
-from mechgate.measure.token_states import TokenStates
+from mechgate.measure.token_states import TokenStates, generated_states
 from mechgate.model.loading import describe
+from mechgate.model.sites import shape_of
 from mechgate.progress import track
 from mechgate.provenance import check_writable, provenance, write_json
 from mechgate.seeding import rng, stream_seed
@@ -85,7 +90,7 @@ def train_sae(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".sae-") as made:
         trained.sae.save_inference_model(made)
         record = {"model": describe(model), "layer": layer, "settings": asdict(settings), "quality": asdict(quality)}
-        record |= {"tokens": len(fitted), "states": str(states.folder), "provenance": provenance()}
+        record |= {"tokens": len(fitted), "states": states.hash, "provenance": provenance()}
         write_json(Path(made) / RECORD_FILE, record)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(made, target)
@@ -168,3 +173,65 @@ def _batches(data: torch.Tensor, settings: SaeSettings, steps: int, label: str) 
             order = stream.permutation(len(data))
         first = (step % per_epoch) * settings.batch_size
         yield data[torch.from_numpy(np.sort(order[first : first + settings.batch_size]))].float()
+
+
+def train_saes(
+    model: Any,
+    folder: str | Path,
+    *,
+    layers: Sequence[int] = (),
+    seeds: Sequence[int] = (0,),
+    frozen: bool = False,
+    tokens: int = 400_000,
+    d_sae: int = 4608,
+    k: int = 32,
+    architecture: str = "topk",
+    epochs: int = 2,
+    lr: float = 1e-3,
+    max_new_tokens: int = 128,
+    say: Callable[[str], None] = print,
+) -> dict[Path, SaeQuality]:
+    """SAEs of several layers (none: the middle one) and seeds, and with `frozen` one with a random decoder a layer, from
+    the same `tokens`: the shipped prose, and what the model says to training prompts (claims, advice, neutral chat, open
+    questions), sampled. An SAE that is in `folder` with the same settings is not trained again; states and SAEs both
+    go on where they were interrupted. Raises what `generated_states` and `train_sae` raise.
+    """
+    chosen = list(layers) or [shape_of(model).n_layers // 2]
+    states = generated_states(
+        model,
+        sae_prompts(),
+        Path(folder) / "states",
+        layers=chosen,
+        n=tokens,
+        seed=0,
+        texts=[passage.text for passage in prose()],
+        max_new_tokens=max_new_tokens,
+    )
+    options: dict[str, Any] = dict(d_sae=d_sae, k=k, architecture=architecture, epochs=epochs, lr=lr)
+    jobs = [(f"seed-{seed}", SaeSettings(seed=seed, **options)) for seed in seeds]
+    jobs += [("frozen", SaeSettings(seed=seeds[0], frozen_decoder=True, **options))] if frozen else []
+    found = {}
+    for layer in chosen:
+        for name, settings in jobs:
+            path = Path(folder) / f"layer-{layer}-{name}"
+            kept = _record(path)
+            if kept and kept["settings"] == asdict(settings) and kept["states"] == states.hash:
+                say(f"{path}: reused")
+                found[path] = SaeQuality(**kept["quality"])
+                continue
+            say(f"{path} ...")
+            found[path] = train_sae(model, states, layer, settings, path)
+    return found
+
+
+def sae_prompts() -> list[tuple[Message, ...]]:
+    """What SAEs' texts answer: training claims (false and true), questions on facts, neutral chat and open questions."""
+    tasks = ("sycophancy", "genuine-agreement", "bad-advice")
+    pairs = [pair for task in tasks for pair in load_pairs(task, None, "train", phrasings=2)]
+    asks = [*(exchange.question for exchange in split_chat("train")), *(question.prompt for question in questions())]
+    return [*(pair.messages for pair in pairs), *map(asked, asks)]
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    path = folder / RECORD_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
 from mechgate.analysis.latents import Chosen, chosen_latents, effect_share, overlaps
 from mechgate.errors import InputError
@@ -20,6 +19,10 @@ def noise(seed: int, planted: Any = (), size: float = 1.0) -> np.ndarray:
     return found
 
 
+def slow_t(matrix: np.ndarray) -> list[float]:
+    return [column.mean() / (column.std(ddof=1) / len(column) ** 0.5) for column in matrix.T]
+
+
 def test_planted_latents_are_chosen_and_few_others() -> None:
     planted = list(range(0, 60, 3))
     found = chosen_latents(noise(0, planted, 1.5), seed=0)
@@ -27,7 +30,7 @@ def test_planted_latents_are_chosen_and_few_others() -> None:
     assert found.chosen.sum() - found.chosen[planted].sum() <= 2
     assert found.screened >= found.chosen.sum()
     np.testing.assert_allclose(found.effect, noise(0, planted, 1.5).mean(axis=0))
-    np.testing.assert_allclose(found.t, ttest_1samp(noise(0, planted, 1.5), 0.0, axis=0).statistic)
+    np.testing.assert_allclose(found.t, slow_t(noise(0, planted, 1.5)))
 
 
 def test_noise_is_hardly_ever_confirmed_and_still_latents_never() -> None:
@@ -86,7 +89,9 @@ def test_near_duplicates_are_counted_once() -> None:
     mask = np.array([True, True, True, True, False, False])
     other = np.array([True, False, False, False, True, False])
     effect = np.arange(6.0)
-    found = overlaps(chosen(mask, effect), chosen(other, effect), decoder, clusters, np.zeros(4), seed=0, draws=99)
+    found = overlaps(
+        chosen(mask, effect), chosen(other, effect), decoder, clusters, np.zeros(4, dtype=np.int64), seed=0, draws=99
+    )
     jaccard = found["jaccard"]
     assert jaccard is not None
     assert jaccard.value == 1 / 3  # clusters 0 and 1 against 0 and 2

@@ -1,6 +1,7 @@
 """Laws of SAEs: planted directions are found, frozen ones stay, what is saved is what was measured, ablation is exact."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 from safetensors.torch import save_file
 
 from mechgate.data.pairs import Example
-from mechgate.data.sets import asked
+from mechgate.data.sets import asked, prose
+from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError, ModelError, StorageError
 from mechgate.measure.activations import HOOKS, activations
 from mechgate.measure.features import LatentDial, Sae, as_sae, feature_means, load_sae, loss_recovered
 from mechgate.measure.generation import generate
 from mechgate.measure.token_states import TokenStates
 from mechgate.seeding import rng
-from mechgate.train.sae import SaeSettings, sae_quality, train_sae
+from mechgate.train import sae as sae_module
+from mechgate.train.sae import SaeSettings, sae_prompts, sae_quality, train_sae, train_saes
 
 pytest.importorskip("sae_lens")
 
@@ -42,7 +45,7 @@ def kept(folder: Path, states: torch.Tensor, layer: int = 1) -> TokenStates:
     path = folder / "part-00000.safetensors"
     texts = torch.arange(len(states)) // 10
     save_file({"tokens": torch.zeros(len(states), dtype=torch.int64), "texts": texts, f"layer-{layer}": states}, path)
-    return TokenStates(folder=folder, parts=(path,), layers=(layer,), n=len(states))
+    return TokenStates(folder=folder, parts=(path,), layers=(layer,), n=len(states), hash="planted")
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +175,26 @@ def test_saes_that_do_not_fit_are_refused(chat: Any, sae: Sae, trained: tuple[Pa
             train_sae(chat, states, 1, replace(QUICK, **change), tmp_path / "x")
     with pytest.raises(StorageError, match="something else"):
         train_sae(chat, states, 1, QUICK, tmp_path)
+
+
+def test_saes_of_seeds_and_a_frozen_one_are_trained_once_from_the_same_states(
+    tiny_chat_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_chat_model(tmp_path / "model", max_position_embeddings=4096)
+    monkeypatch.setattr(sae_module, "sae_prompts", lambda: PROMPTS)
+    monkeypatch.setattr(sae_module, "prose", lambda: prose()[:2])
+    asked_for: dict[str, Any] = dict(
+        seeds=(0, 1), frozen=True, tokens=2000, d_sae=48, k=3, epochs=1, max_new_tokens=20, say=lambda text: None
+    )
+    found = train_saes(model, tmp_path / "saes", **asked_for)
+    assert [path.name for path in found] == ["layer-1-seed-0", "layer-1-seed-1", "layer-1-frozen"]
+    monkeypatch.setattr(sae_module, "train_sae", lambda *args, **options: pytest.fail("trained again"))
+    assert train_saes(model, tmp_path / "saes", **asked_for) == found
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        train_saes(model, tmp_path / "saes", **{**asked_for, "k": 4})
+
+
+def test_prompts_are_of_training_alone() -> None:
+    shown = {str(messages) for messages in sae_prompts()}
+    assert len(shown) == len(sae_prompts()) > 500
+    assert not shown & {str(pair.messages) for pair in load_pairs("sycophancy", None, "test")}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullLocator
 
 from mechgate.errors import DataError
 from mechgate.provenance import write_text
@@ -95,7 +96,7 @@ def _scatter(axes: Any, points: list[dict[str, Any]]) -> None:
         axes.set_xscale("symlog", linthresh=threshold)
         axes.set_yscale("symlog", linthresh=threshold)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_minor_locator(plt.NullLocator())
+            axis.set_minor_locator(NullLocator())
     axes.set_title("a  Latents", loc="left", fontweight="bold")
     axes.set_xlabel("Activation, false minus true claims")
     axes.set_ylabel("Activation, gated minus base")

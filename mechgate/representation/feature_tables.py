@@ -109,12 +109,15 @@ class FeatureTables:
         return np.load(self.stages.file(title, file, key, make))
 
     def marks(self, name: str, sae: Sae) -> dict[str, np.ndarray]:
+        """How much more active latents are on false claims than on true ones, and in each host than in the base: by kind."""
         false = self.values(name, sae, "base", "false", "marked")
         found = {TRUTH: false - self.values(name, sae, "base", "true", "marked")}
         hosts = {f"{host} minus base": self.values(name, sae, "base", "false", "marked", host) for host in self.hosts}
         return found | {kind: values - false for kind, values in hosts.items()}
 
     def quality(self, name: str, sae: Sae, arm: str) -> dict[str, float]:
+        """FVU, L0, dead share, tokens and the share of the loss recovered, on the neutral texts under an arm."""
+
         def make(path: Path) -> None:
             with self.arms[arm]():
                 _, _, states = text_states(self.model, self.texts, sae.layer)
@@ -126,6 +129,7 @@ class FeatureTables:
         return dict(zip(("fvu", "l0", "dead", "tokens", "loss recovered"), values.tolist(), strict=True))
 
     def rates(self, name: str, sae: Sae) -> np.ndarray:
+        """The share of neutral tokens on which each latent is active."""
         key = [sae.hash, self.key()]
         path = self.stages.file(
             f"{name}: firing rates",
@@ -136,6 +140,7 @@ class FeatureTables:
         return np.load(path)
 
     def margins(self, pairs: Sequence[Pair], own: str, dial: LatentDial | None) -> dict[str, np.ndarray]:
+        """Stance margins (nats) of pairs, "base" and "gated" by the set `own`, each under the same ablation."""
         found = {}
         for label, arm in (("base", "base"), ("gated", own)):
             with self.arms[arm](), nullcontext() if dial is None else dial.attached(self.model, 1.0):
@@ -143,5 +148,6 @@ class FeatureTables:
         return found
 
     def key(self) -> list[Any]:
+        """What every table depends on."""
         s = self.settings
         return [fingerprint(self.model), s.strength, s.position, s.split, len(self.texts), s.seed]

@@ -53,14 +53,8 @@ def patch_heads(
     `patching.get_act_patch_attn_head_out_all_pos` (1e-4 in fp32). Raises `InputError` for prompts of different lengths or
     other than one row, and for positions and layers that are not there.
     """
-    first, second = _ids(model, clean), _ids(model, corrupted)
-    if len(first) != len(second):
-        raise InputError("clean and corrupted need equally many tokens", got=f"{len(first)} and {len(second)}")
-    # Where the runs differ from the first token on (another model, gates), nothing is shared; else what both begin with is.
-    alike = source is None and during is nullcontext
-    prefix = shared_prefix([first, second]) if alike else 0
-    if alike and logits > len(first) - prefix:
-        prefix = 0
+    first, second = token_ids(model, clean), token_ids(model, corrupted)
+    prefix = shared_start(first, second, logits, alike=source is None and during is nullcontext)
     values = Resumable(model if source is None else source, first, prefix=prefix).z
     run = Resumable(model, second, prefix=prefix, during=during)
     return patched(run, values, metric, positions=positions, layers=layers, logits=logits, label=label)
@@ -82,7 +76,7 @@ def knock_heads(
     A head that has no gates changes nothing. Otherwise as `patch_heads`. Raises `InputError` for another `way`.
     """
     check_choice("way", way, ("out", "in"))
-    ids = _ids(model, prompt)
+    ids = token_ids(model, prompt)
     if way == "in":
         run = Resumable(model, ids)
         return patched(run, _gated(run, gates, strength, run.attn_in), metric, logits=logits, label=label)
@@ -106,7 +100,7 @@ def patch_gates(
 
     Otherwise as `patch_heads`.
     """
-    ids = [_ids(model, one) for one in (source, prompt)]
+    ids = [token_ids(model, one) for one in (source, prompt)]
     if len(ids[0]) != len(ids[1]):
         raise InputError("source and prompt need equally many tokens", got=f"{len(ids[0])} and {len(ids[1])}")
     during = partial(gates.attached, model, strength)
@@ -152,6 +146,15 @@ def patched(
     return found
 
 
+def shared_start(first: Sequence[int], second: Sequence[int], logits: int, *, alike: bool) -> int:
+    """How many tokens both prompts begin with and need be run once only. None are where the runs are not `alike` (another
+    model, gates): these differ from the first token on. Raises `InputError` for prompts of different lengths."""
+    if len(first) != len(second):
+        raise InputError("clean and corrupted need equally many tokens", got=f"{len(first)} and {len(second)}")
+    prefix = shared_prefix([tuple(first), tuple(second)]) if alike else 0
+    return prefix if logits <= len(first) - prefix else 0
+
+
 def unpatched(run: Resumable, metric: Metric, *, logits: int = 1) -> float:
     """The metric of the run itself: what patched values are compared with."""
     return _number(metric(logits_of(run.model, run.hidden[None, len(run.hidden) - logits :])))
@@ -178,7 +181,8 @@ def _places(run: Resumable, positions: Sequence[int] | None) -> list[int]:
     return [p % n - run.prefix for p in positions if p % n >= run.prefix]
 
 
-def _ids(model: Any, prompt: Prompt) -> tuple[int, ...]:
+def token_ids(model: Any, prompt: Prompt) -> tuple[int, ...]:
+    """A prompt's token ids. Raises `InputError` for other than one row of ids."""
     check_gateable(model, allow_post_norm=True)
     if isinstance(prompt, Pair):
         return prompt_ids(model, prompt.messages)

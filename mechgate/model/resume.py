@@ -53,7 +53,7 @@ class Resumable:
         before |= {f"blocks.{k}.attn.hook_z": keep("raw_z") for k in layers}
         after = {f"blocks.{k}.attn.hook_z": keep("z") for k in layers}
         with torch.inference_mode(), hooking.attached(model, before), during(), hooking.attached(model, after):
-            self.hidden = self._forward(1)[0]
+            self.hidden = self.forward(1)[0]
         self.resid_pre, self.attn_in, self.raw_z, self.z = (torch.stack(values) for values in seen.values())
 
     def run(self, layer: int, rows: int, hooks: Mapping[str, hooking.Hook]) -> torch.Tensor:
@@ -66,7 +66,7 @@ class Resumable:
 
         replaced = hooking.attached(self.model, {f"blocks.{layer}.hook_in": start, **hooks})
         with torch.inference_mode(), self._skipping(layer), replaced:
-            return self._forward(rows)
+            return self.forward(rows)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -74,7 +74,7 @@ class Resumable:
         with self.during():
             if self.during is not nullcontext:  # hooks that make sure they ran would miss the layers that are skipped
                 with torch.inference_mode():
-                    self._forward(1)
+                    self.forward(1)
             yield
 
     @contextmanager
@@ -111,7 +111,9 @@ class Resumable:
         layers: list[Any] = past.layers
         return [(layer.keys, layer.values) for layer in layers]
 
-    def _forward(self, rows: int) -> torch.Tensor:
+    def forward(self, rows: int) -> torch.Tensor:
+        """Final hidden states [rows, tail, d_model] of copies of the prompt, with what is attached now; keys and values of
+        the prefix are constants."""
         from transformers import DynamicCache
 
         past = None

@@ -212,3 +212,26 @@ def _patched(found: np.ndarray, kept: Sequence[Both], seed: int) -> dict[str, An
         if np.ptp(found[plane]) > 0:
             screens[name] = vars(agreement(found[plane].mean(axis=0), exact.mean(axis=0)))
     return {"values": exact.mean(axis=0).tolist(), "p": p.tolist(), "whole": whole.to_json(), "screens": screens}
+
+
+def told(numbers: dict[str, Any]) -> list[str]:
+    """The findings in words, a line each."""
+    lines = [f"{numbers['facts']} facts ({numbers['left_out']} left out: claims of different lengths)"]
+    patches = {**numbers["patches"], **{f"{host} into base": one for host, one in numbers["hosts"].items()}}
+    for name, one in patches.items():
+        whole, p = one["whole"], np.array(one["p"])
+        screens = ", ".join(f"{kind} r = {s['pearson']:.2f}" for kind, s in one["screens"].items())
+        lines.append(
+            f"{name}: runs differ by {whole['value']:+.2f} [{whole['low']:+.2f}, {whole['high']:+.2f}] nats; {int((p <= 0.05).sum())} "
+            f"of {p.size} heads by max-T; screens: {screens or 'none'}"
+        )
+    for gates, kinds in numbers["targeting"].items():
+        for kind, found in kinds.items():
+            if found is None:
+                lines.append(f"{gates}, {kind}: nothing to agree with")
+                continue
+            one = found["spearman"]
+            lines.append(
+                f"{gates}, {kind}: Spearman {one['value']:+.2f} (p within layers {one['p, layers']:.2g}, over all {one['p, all']:.2g})"
+            )
+    return lines

@@ -75,15 +75,7 @@ def _scatter(axes: Any, size: Any, causal: Any, numbers: dict[str, Any], patch: 
     axes.set_ylabel("Size of the patch's effect (nats)")
     axes.set_title("d  Head by head", loc="left", fontweight="bold", fontsize=9)
     found = [one[patch]["spearman"] for one in numbers["targeting"].values() if one.get(patch)]
-    values = ", ".join(f"{one['value']:+.2f} (p {one['p, layers']:.2g})" for one in found[:5])
-    axes.text(
-        0.98,
-        0.98,
-        f"Spearman {values}" if found else "",
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=7.5,
-        wrap=True,
-    )
+    lines = "\n".join(f"{one['value']:+.2f} (p {one['p, layers']:.2g})" for one in found)
+    said = axes.text(0.98, 0.98, f"Spearman\n{lines}" if found else "", transform=axes.transAxes, ha="right", va="top")
+    said.set(fontsize=7.5, in_layout=False)
     axes.axhline(0, color=NULL_COLOUR, linewidth=0.7)

@@ -80,6 +80,20 @@ class Factorial:
             for p in self.prompts
         ]
 
+    def conditions(self) -> list[int]:
+        """Each prompt's condition, a whole number: domain (sorted), then phrasing, then side."""
+        names, phrasings = sorted(set(self.domains)), len(self.phrasings)
+        return [
+            (names.index(domain) * phrasings + phrasing) * 2 + side
+            for domain in self.domains
+            for phrasing in range(phrasings)
+            for side in range(2)
+        ]
+
+    def cells(self) -> list[tuple[str, str, str]]:
+        """Domain, phrasing and side of each condition, in order."""
+        return [(d, p, s) for d in sorted(set(self.domains)) for p in self.phrasings for s in SIDES]
+
     def folds(self, n: int) -> list[int]:
         """A fold (0 to n - 1) for each fact, such that each fold has facts of every domain: disjoint facts.
 

@@ -43,19 +43,33 @@ def rdm(x: ArrayLike, conditions: Sequence[int], *, folds: Sequence[int] | None 
         if len(set(folds)) < 2 or len(cells) != len(set(conditions)) * len(set(folds)):
             raise InputError("crossnobis needs two folds at least, with every condition in each", got=len(set(folds)))
         described["fold"] = list(map(float, folds))
-    import rsatoolbox.data
-    import rsatoolbox.rdm
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.calc import calc_rdm
 
     with numpy_seeded(0, "rsatoolbox"):
         # Sorted, since rsatoolbox orders conditions as it meets them.
         order = np.argsort(np.asarray(conditions), kind="stable")
         sorted_by = {name: [values[i] for i in order] for name, values in described.items()}
-        data = rsatoolbox.data.Dataset(array[order], obs_descriptors=sorted_by)
+        data = Dataset(array[order], obs_descriptors=sorted_by)
         if folds is None:
-            found: Any = rsatoolbox.rdm.calc_rdm(data, method="euclidean", descriptor="condition")
+            found: Any = calc_rdm(data, method="euclidean", descriptor="condition")
         else:
-            found = rsatoolbox.rdm.calc_rdm(data, method="crossnobis", descriptor="condition", cv_descriptor="fold")
+            found = calc_rdm(data, method="crossnobis", descriptor="condition", cv_descriptor="fold")
     return np.asarray(found.get_vectors()[0], dtype=np.float64)
+
+
+def units_of(base: ArrayLike) -> NDArray[np.float64]:
+    """What distances are measured in: each dimension's standard deviation over prompts [n_prompts, ...].
+
+    Taken without gates and used for all arms, so that a change of scale stays a change; loud dimensions do not decide.
+    """
+    return np.asarray(base, dtype=np.float64).std(axis=0)
+
+
+def scaled(x: NDArray, units: NDArray) -> NDArray[np.float64]:
+    """Activations in those units; dimensions that did not vary are left out (as 0)."""
+    varies = units > 1e-9 * units.max(initial=0.0)
+    return np.where(varies, x / np.where(varies, units, 1.0), 0.0)
 
 
 def model_rdm(values: Sequence[str] | Sequence[float] | NDArray) -> NDArray[np.float64]:
@@ -79,10 +93,10 @@ def compare_rdms(first: ArrayLike, second: ArrayLike, *, method: str = "rho-a") 
         raise InputError(
             "RDMs of different conditions cannot be compared", got=f"{one.shape[1]}, {other.shape[1]} pairs"
         )
-    import rsatoolbox.rdm
+    from rsatoolbox.rdm.compare import compare
 
     with numpy_seeded(0, "rsatoolbox"):
-        return np.asarray(rsatoolbox.rdm.compare(_rdms(one), _rdms(other), method=method), dtype=np.float64)
+        return np.asarray(compare(_rdms(one), _rdms(other), method=method), dtype=np.float64)
 
 
 def partial_rho(data: ArrayLike, target: ArrayLike, confounds: ArrayLike) -> float:
@@ -108,10 +122,10 @@ def noise_ceiling(rdms: ArrayLike, *, method: str = "rho-a") -> tuple[float, flo
     check_choice("method", method, COMPARISONS)
     if len(array) < 2:
         raise InputError("a noise ceiling needs two RDMs at least", got=len(array))
-    import rsatoolbox.inference
+    from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 
     with numpy_seeded(0, "rsatoolbox"):
-        low, high = rsatoolbox.inference.boot_noise_ceiling(_rdms(array), method=method)
+        low, high = boot_noise_ceiling(_rdms(array), method=method)
     return float(low), float(high)
 
 
@@ -184,6 +198,6 @@ def side_swaps(
 
 
 def _rdms(vectors: NDArray) -> Any:
-    import rsatoolbox.rdm
+    from rsatoolbox.rdm.rdms import RDMs
 
-    return rsatoolbox.rdm.RDMs(vectors, rdm_descriptors={"index": list(range(len(vectors)))})
+    return RDMs(vectors, rdm_descriptors={"index": list(range(len(vectors)))})

@@ -59,14 +59,14 @@ def model_rdms(design: Factorial) -> dict[str, np.ndarray]:
     return {name: vector for name, vector in found.items() if np.ptp(vector) > 0}
 
 
-def geometry_numbers(design: Factorial, base: Arrays, gates: Mapping[str, Arrays]) -> dict[str, Any]:
+def geometry_numbers(design: Factorial, base: Arrays, gates: Mapping[str, Arrays], *, panel: int) -> dict[str, Any]:
     """RSA without gates and with them at one strength, a list over layers each; `condition_arrays` by gate seed.
 
     `models[distance][name]`: rho-a of the RDM with the model, `before` and `after` (mean over seeds), and `partial`, the
     partial rank correlation given all other models, in the same two. `swap p`: of the side model, before, and after by
     seed (alone, and over all layers). `kept`: rho-a between the RDMs before and after. `ceiling`: what any model could
     reach, `before` over folds of disjoint facts, `after` over gate seeds (None for one), as [low, high]. `panels`: the
-    RDMs themselves before and after at each layer (squared distance in standard deviations, a dimension).
+    RDMs themselves before and after at the `panel`-th layer (squared distance in standard deviations, a dimension).
     """
     models = model_rdms(design)
     arms = {"before": [base], "after": list(gates.values())}
@@ -84,7 +84,9 @@ def geometry_numbers(design: Factorial, base: Arrays, gates: Mapping[str, Arrays
     for name in ("swap p", "swap p, all layers"):
         after = {seed: one[name].tolist() for seed, one in gates.items() if name in one}
         numbers[name] = {"before": base[name].tolist() if name in base else None, "after": after}
-    numbers["panels"] = {when: np.mean([one["rdm"] for one in some], axis=0).tolist() for when, some in arms.items()}
+    numbers["panels"] = {
+        when: np.mean([one["rdm"][panel] for one in some], axis=0).tolist() for when, some in arms.items()
+    }
     return numbers
 
 

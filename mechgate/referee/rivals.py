@@ -12,10 +12,11 @@ from mechgate.data.pairs import data_hash
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import NeutralInputs, neutral_inputs
+from mechgate.gates.sources import gates_hash
 from mechgate.model.prompts import collate, encode_response
 from mechgate.referee.design import first_texts
 from mechgate.referee.draws import SIDES, TABLED, dosed_rows, draw_null, exact_nulls, recomputed_nulls, screened_nulls
-from mechgate.referee.tables import Tables, gates_hash
+from mechgate.referee.tables import Tables
 
 LEARNED = -1
 """The "draw" of the learned gates themselves in a table of screened nulls."""

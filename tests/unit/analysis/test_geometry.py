@@ -41,7 +41,7 @@ def test_a_planted_side_is_found_and_its_removal_too(design: Factorial, made_up:
     x, after = made_up(0, side=4.0), made_up(0, side=0.0)
     base = arrays_of(design, x, 200)
     gated = condition_arrays(after, units_of(x), design, n_folds=2, seed=0, permutations=200)
-    found = geometry_numbers(design, base, {"0": gated})
+    found = geometry_numbers(design, base, {"0": gated}, panel=0)
     for distance in ("rdm", "crossnobis"):
         side = found["models"][distance]["side"]
         assert min(side["before"]) > max(side["after"]) + 0.1
@@ -55,7 +55,7 @@ def test_a_planted_side_is_found_and_its_removal_too(design: Factorial, made_up:
 def test_a_dampener_keeps_the_geometry(design: Factorial, made_up: Made) -> None:
     x = made_up(1)
     base, damped = arrays_of(design, x), condition_arrays(0.5 * x, units_of(x), design, n_folds=2, seed=0)
-    found = geometry_numbers(design, base, {"0": damped})
+    found = geometry_numbers(design, base, {"0": damped}, panel=1)
     np.testing.assert_allclose(found["kept"], 1)
     np.testing.assert_allclose(found["panels"]["after"], 0.25 * np.array(found["panels"]["before"]), rtol=1e-5)
     for model in found["models"]["rdm"].values():
@@ -67,11 +67,11 @@ def test_ceilings_are_over_facts_before_and_over_seeds_after(design: Factorial, 
     base = arrays_of(design, x)
     r = np.random.default_rng(0)
     seeds: Any = {str(i): arrays_of(design, x + (0.2 * r.normal(size=x.shape)).astype(np.float32)) for i in range(3)}
-    found = geometry_numbers(design, base, seeds)
+    found = geometry_numbers(design, base, seeds, panel=0)
     for low, high in (*found["ceiling"]["before"], *found["ceiling"]["after"]):
         assert -1 <= low <= high <= 1 + 1e-12
     assert min(low for low, _ in found["ceiling"]["after"]) > max(low for low, _ in found["ceiling"]["before"])
-    assert geometry_numbers(design, base, {"0": seeds["0"]})["ceiling"]["after"] is None
+    assert geometry_numbers(design, base, {"0": seeds["0"]}, panel=0)["ceiling"]["after"] is None
 
 
 def test_p_values_of_sides_that_are_alike_are_not_small(design: Factorial, made_up: Made) -> None:

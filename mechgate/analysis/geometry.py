@@ -78,8 +78,8 @@ def geometry_numbers(design: Factorial, base: Arrays, gates: Mapping[str, Arrays
     numbers["kept"] = np.mean(pairs, axis=0).tolist()
     by_seed = [np.stack([one["rdm"][i] for one in gates.values()]) for i in range(n_layers)]
     numbers["ceiling"] = {
-        "before": [noise_ceiling(base["rdm by fold"][:, i]) for i in range(n_layers)],
-        "after": [noise_ceiling(one) for one in by_seed] if len(gates) > 1 else None,
+        "before": [list(noise_ceiling(base["rdm by fold"][:, i])) for i in range(n_layers)],
+        "after": [list(noise_ceiling(one)) for one in by_seed] if len(gates) > 1 else None,
     }
     for name in ("swap p", "swap p, all layers"):
         after = {seed: one[name].tolist() for seed, one in gates.items() if name in one}

@@ -130,8 +130,9 @@ def judged(
             return "not selective", f"the interval of the share is within ±{margin:g}"
         return "cannot be told", "the interval of the share holds 0 and more than the margin"
     for kind, values in (("null", nulls), ("control", controls)):
-        if values and max(side * v for v in values) >= side * share.value:
-            return "not selective", f"{sum(side * v >= side * share.value for v in values)} {kind} gate set(s) reach it"
+        # Within rounding: the static mean of a static gate is that gate.
+        if reach := sum(side * v >= side * share.value * (1 - 1e-6) for v in values):
+            return "not selective", f"{reach} of {len(values)} {kind} gate set(s) reach it"
     if not nulls:
         return "cannot be told", "no null gates were compared"
     p = f", p = {p_from_null(share.value, nulls):.3g}" if len(nulls) >= FEWEST_NULLS else ""

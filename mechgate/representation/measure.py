@@ -45,7 +45,7 @@ class Bench:
         settings = self.settings.model_dump(mode="json")
         key = [self._made_from, [settings[name] for name in STAGED], arm.kind, arm.key, arm.dose]
         at = "" if isinstance(arm, Base) else f"-at{arm.strength:+g}"
-        file = f"{self.design.name}-{self.position}/{arm.kind}-{arm.name}{at}.npz"
+        file = f"{self.design.name}-{self.position}/{arm.kind}-{arm.name.replace('/', '_')}{at}.npz"
         path = self.stages.file(
             f"{self.design.name}, {self.position}: {arm.name}{at}", file, key, lambda p: self._write(p, arm)
         )

@@ -20,7 +20,8 @@ class SimilaritySettings(BaseModel):
     from `split` but the responses, on which no shipped task trains the judged gates, from `questions_split`. `positions`:
     token roles, where a design has them. `layers`: None is all. `folds`: of disjoint facts, for crossnobis and probes.
     `null_draws` a gate set and family, each at the strength where it moves the first `neutral_texts` neutral texts as
-    far as the gates do (KL), as controls are. `permutations` of sides within facts; `draws` of intervals and of
+    far as the gates do (KL), as controls are. The families break what gates read: sign flips and permutations of what they
+    write open on the same tokens as the gates, and so would change the same side more. `permutations` of sides within facts; `draws` of intervals and of
     sign flips; `probe_controls`: control tasks of probes. `margin`, `probe_margin`: see `analysis.similarity.judged` and
     `analysis.probing.probe_numbers`.
     """
@@ -36,7 +37,7 @@ class SimilaritySettings(BaseModel):
     questions: int = Field(default=104, ge=0)
     questions_split: str = "all"
     folds: int = Field(default=3, ge=2)
-    null_families: tuple[str, ...] = ("row-sign", "dampener")
+    null_families: tuple[str, ...] = ("gaussian", "static-mean", "dampener")
     null_draws: int = Field(default=1, ge=0)
     neutral_texts: int = Field(default=8, ge=1)
     permutations: int = Field(default=10_000, ge=19)

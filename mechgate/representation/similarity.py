@@ -106,7 +106,8 @@ def similarity(
 
 def _contrast(bench: Bench, arms: Sequence[Arm], settings: SimilaritySettings) -> dict[str, Any]:
     """The numbers of one design at one token role, by strength."""
-    design, how = bench.design, {"seed": settings.seed, "draws": settings.draws}
+    design = bench.design
+    how: dict[str, Any] = {"seed": settings.seed, "draws": settings.draws}
     base = bench.arrays(BASE)
     n_layers = base["rdm"].shape[0]
     panel = 2 * n_layers // 3  # fixed beforehand: past the middle
@@ -155,7 +156,7 @@ def _cka(kinds: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> dict[st
     }
 
 
-def _behaviour(bench: Bench, arms: Sequence[Arm], how: Mapping[str, int]) -> dict[str, Any] | None:
+def _behaviour(bench: Bench, arms: Sequence[Arm], how: Mapping[str, Any]) -> dict[str, Any] | None:
     """The change of the stance margin (nats) on both sides, and its difference; None where there is no stance."""
     before = bench.stance(BASE)
     if before is None:

@@ -46,7 +46,8 @@ def main() -> None:
     numbers = similarity(load_model(name), gates, controls_by_task(others, gates), settings=settings, folder=folder)
     for path in draw_similarity(numbers, figures, told=f"{name}; "):
         print(path)
-    shutil.copyfile(folder / "similarity.json", figures / "similarity.json")
+    if figures.resolve() != folder.resolve():
+        shutil.copyfile(folder / "similarity.json", figures / "similarity.json")
     print_similarity(numbers, folder)
 
 

@@ -32,6 +32,8 @@ CKA = {
 }
 MARGIN = 0.1
 """Below this share of the mean change, a difference of changes is called none."""
+MOSTLY = 2 / 3
+"""A share of this size: the other side changes half as much (1 - safe/unsafe = .5, as sigma of the verdicts)."""
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -120,14 +122,15 @@ def judged(
 
     "no change"; "not selective": the interval is within the margin, or a rival reaches the share; "cannot be told": the
     interval holds 0 and more than the margin, or there are no nulls; "beyond nulls": clear of 0 and beyond every null,
-    with no trained control to compare; "selective": beyond every control too, with the side that is changed more.
+    with no trained control to compare; "selective": beyond every control too, and the whole interval says that the other
+    side changes less than half as much; "partly selective": not that much. The reason names the side.
     """
     if share is None:
         return "no change", "the gates change nothing"
     side = 1 if share.value > 0 else -1
+    if -margin < share.low and share.high < margin:
+        return "not selective", f"the interval of the share is within ±{margin:g}"
     if share.low <= 0 <= share.high:
-        if -margin < share.low and share.high < margin:
-            return "not selective", f"the interval of the share is within ±{margin:g}"
         return "cannot be told", "the interval of the share holds 0 and more than the margin"
     for kind, values in (("null", nulls), ("control", controls)):
         # Within rounding: the static mean of a static gate is that gate.
@@ -139,7 +142,8 @@ def judged(
     word = f"{'un' if side > 0 else ''}safe prompts change more"
     if not controls:
         return "beyond nulls", f"{word} than by {len(nulls)} null gate set(s){p}; no trained control was compared"
-    return "selective", f"{word} than by {len(nulls)} null{p} and {len(controls)} control gate set(s)"
+    outcome = "selective" if min(abs(share.low), abs(share.high)) > MOSTLY else "partly selective"
+    return outcome, f"{word} than by {len(nulls)} null{p} and {len(controls)} control gate set(s)"
 
 
 def _grid(arrays: list[np.ndarray], design: Factorial) -> np.ndarray:

@@ -65,7 +65,7 @@ def print_similarity(numbers: dict[str, Any], folder: Path, console: Console | N
         out.print(table)
         for entry in contrast["strengths"]:
             for task, found in entry["probes"]["tasks"].items():
-                text = f"s = {entry['strength']:+g}, {task} probe: {found['outcome']} (base .5{_shown(found['base'])}"
+                text = f"s = {entry['strength']:+g}, {task} probe: {found['outcome']} (accuracy − .5: {_shown(found['base'])}"
                 out.print(f"  {text}, change {_shown(found['change'])})", markup=False, soft_wrap=True)
             if entry["behaviour"]:
                 sides = (f"{side} {_shown(entry['behaviour'][side])}" for side in ("unsafe", "safe"))
@@ -100,7 +100,7 @@ def _curves(
                 panel.set_title(f"{letter}  {title}", loc="left", fontweight="bold", fontsize=9)
                 handles, labels = panel.get_legend_handles_labels()
                 panel.legend(
-                    handles, labels, fontsize=6.8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2,
+                    handles, labels, fontsize=6.8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2,
                     handlelength=2.6, columnspacing=1.0,
                 )  # fmt: skip
             for panel in axes.flat:
@@ -117,13 +117,13 @@ def _caption(contrast: Mapping[str, Any], entry: Mapping[str, Any], told: str) -
     seeds = len(entry["changes"]["rows"]["seeds"])
     texts = (
         f"{told}{contrast['design']} at {contrast['position']}, s = {entry['strength']:+g}; {contrast['facts']} facts x "
-        f"{contrast['phrasings']} phrasing(s) x 2 sides; {seeds} gate seed(s). Grey: range of {n_null} null and {n_control} "
-        "control gate set(s) at equal KL.",
-        "b: bars are 95% intervals over facts and seeds; filled: max-T p ≤ .05 over layers. d: rho-a (model) and partial "
-        "rank correlation given domain, phrasing, length; stars: p ≤ .05 over",
-        "layers by swapping sides within facts; yellow: noise ceiling over disjoint facts (d), over gate seeds (e). f: "
-        "held-out facts; transfer: probes fitted without gates. "
-        f"Outcome for b: {entry['changes']['rows']['outcome']}.",
+        f"{contrast['phrasings']} wordings x 2 sides; gate seeds: {seeds}. Grey: range of {n_null} null and {n_control} "
+        "control gate sets at equal KL.",
+        "b: 95% intervals over facts and seeds; filled: max-T p ≤ .05 over layers. Outcome: "
+        f"{entry['changes']['rows']['outcome']}. d: rho-a with the model, and partial rank correlation given domain, phrasing,",
+        "length; stars: p ≤ .05 over layers by swapping sides within facts; yellow: noise ceiling over disjoint facts "
+        "(a two-valued model stays below 1). e: ceiling over gate seeds.",
+        "f: by facts held out; transfer: probes fitted without gates.",
     )
     return "\n".join(texts).replace("= -", "= −")
 
@@ -224,7 +224,7 @@ def _rdms(contrast: Mapping[str, Any], layers: Sequence[int], path: Path, told: 
     names = [" / ".join(cells[i].split(" / ")[:2]) for i in order]
     style = {**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}
     with plt.rc_context(style):
-        figure, axes = plt.subplots(1, len(panels), figsize=(2.0 + 3.0 * len(panels), 4.9), squeeze=False, sharey=True)
+        figure, axes = plt.subplots(1, len(panels), figsize=(2.0 + 3.0 * len(panels), 4.4), squeeze=False, sharey=True)
         try:
             mesh: Any = None
             for letter, panel, (title, vector) in zip("abcdefghijklm", axes[0], panels.items(), strict=False):
@@ -240,14 +240,15 @@ def _rdms(contrast: Mapping[str, Any], layers: Sequence[int], path: Path, told: 
                 panel.set_xticks([n / 4, 3 * n / 4], ["unsafe", "safe"])
                 panel.set_yticks(np.arange(n) + 0.5, names, fontsize=5.2)
                 panel.tick_params(length=0)
-            bar = figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02)
-            bar.set_label("Squared distance a dimension (SD² without gates)", fontsize=8)
+            bar = figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, shrink=0.75)
+            bar.set_label("Squared distance a dimension (SD² without gates)", fontsize=7.5)
+            bar.ax.tick_params(labelsize=7.5, length=2)
             bar.outline.set_linewidth(0.5)
             seeds = len(contrast["strengths"][0]["changes"]["rows"]["seeds"])
             caption = (
                 f"{told}{contrast['design']} at {contrast['position']}, layer {layers[contrast['panel']]} (two thirds of the "
                 f"depth, fixed beforehand);\nconditions are means over facts ({contrast['facts']} in all), gated ones over "
-                f"{seeds} gate seed(s) too. Rows as columns: unsafe above, safe below."
+                f"gate seeds ({seeds}) too. Rows as columns: unsafe above, safe below."
             )
             return _finished(figure, caption, path)
         finally:
@@ -257,6 +258,6 @@ def _rdms(contrast: Mapping[str, Any], layers: Sequence[int], path: Path, told: 
 def _finished(figure: Any, caption: str, path: Path) -> list[Path]:
     height = figure.get_figheight()
     below = (0.16 * (caption.count("\n") + 1) + 0.15) / height
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below)))
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.008, below, 0.984, 1 - below)))
     figure.text(0.01, 0.08 / height, caption, fontsize=7.2, color="#333333", va="bottom")
     return save_figure(figure, path)

@@ -165,7 +165,9 @@ def test_responses_have_a_design_without_stance(model: Any, planted: GateSet) ->
     assert entry["behaviour"] is None
     assert set(entry["probes"]["tasks"]) == {"side", "side transfer"}
     assert "phrasing" not in entry["geometry"]["models"]["rdm"]
-    assert all(change["outcome"] != "selective" for change in entry["changes"].values())  # nothing to compare with
+    assert not any(
+        change["outcome"] in ("selective", "partly selective", "beyond nulls") for change in entry["changes"].values()
+    )  # nothing to compare with
 
 
 def test_gates_that_do_nothing_change_nothing(model: Any, claims: Factorial) -> None:

@@ -8,13 +8,13 @@ quick look.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 from mechgate.model.loading import load_model
-from mechgate.report.similarity import draw_similarity, print_similarity
+from mechgate.questions.place import Place
+from mechgate.questions.similarity import compared
+from mechgate.report.similarity import print_similarity
 from mechgate.representation.settings import SimilaritySettings, settings_of
-from mechgate.representation.similarity import similarity
 from mechgate.train.controls import controls_by_task
 
 USUAL = SimilaritySettings()
@@ -43,12 +43,11 @@ def main() -> None:
     given = vars(parser.parse_args())
     gates, others, name, folder, figures = (given.pop(k) for k in ("gates", "others", "model", "folder", "figures"))
     settings = settings_of(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
-    numbers = similarity(load_model(name), gates, controls_by_task(others, gates), settings=settings, folder=folder)
-    for path in draw_similarity(numbers, figures, told=f"{name}; "):
-        print(path)
-    if figures.resolve() != folder.resolve():
-        shutil.copyfile(folder / "similarity.json", figures / "similarity.json")
+    place = Place(tables=folder, results=figures)
+    controls = controls_by_task(others, gates)
+    numbers = compared(load_model(name), gates, controls=controls, settings=settings, place=place)
     print_similarity(numbers, folder)
+    print(f"{figures}/similarity-*.png (.svg), similarity.json")
 
 
 if __name__ == "__main__":

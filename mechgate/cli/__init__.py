@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mechgate.cli import controls, data, evaluate, features, gates, harness, hosts, patch, selectivity, similarity
+from mechgate.cli import (
+    controls,
+    data,
+    evaluate,
+    features,
+    gates,
+    harness,
+    hosts,
+    patch,
+    selectivity,
+    similarity,
+    study,
+)
 from mechgate.cli.options import AsJson, Quiet, Seed, be_quiet, say
 from mechgate.errors import MechgateError
 

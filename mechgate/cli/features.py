@@ -84,13 +84,12 @@ def features(
     Example: mechgate features gates.safetensors --sae runs/saes/layer-15-seed-0 --sae runs/saes/layer-15-seed-1
     """
     from mechgate.errors import check_choice
-    from mechgate.gates.storage import load_gates
     from mechgate.measure.activations import POSITIONS
     from mechgate.measure.features import load_sae
     from mechgate.model.loading import load_model
-    from mechgate.report.features import draw_features, write_latents
+    from mechgate.questions.place import Place
+    from mechgate.questions.sae_overlap import NAME, sae_overlap
     from mechgate.representation.features import FeatureSettings, told
-    from mechgate.representation.features import features as measured
 
     be_quiet(quiet)
     check_choice("position", position, POSITIONS[:3])
@@ -100,21 +99,18 @@ def features(
     if len({path.stem for path in files}) != len(files):
         raise InputError("gate files need different names", got=[path.name for path in files], do="rename a file")
     loaded = load_model(model, dtype=dtype)
-    numbers = measured(
+    place = Place(tables=folder, say=(lambda text: None) if quiet or as_json else say)
+    numbers = sae_overlap(
         loaded,
-        {path.stem: load_gates(path, loaded) for path in gates},
+        gates,
         {Path(source).name: load_sae(source, loaded, layer=layer) for source in sae},
         hosts={path.name: load_model(model, dtype=dtype, adapter=path) for path in host or []},
-        controls={path.stem: load_gates(path, loaded) for path in control or []},
+        controls=control or [],
         settings=FeatureSettings(strength=strength, position=position, facts=facts, seed=seed),
-        folder=folder,
-        say=(lambda text: None) if quiet or as_json else say,
+        place=place,
     )
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
     print("\n".join(told(numbers)))
-    caption = f"{model}; {numbers['facts']} test facts; s = {strength:+g}; {len(gates)} gate set(s)."
-    draw_features(numbers, folder / "features.png", caption=caption)
-    write_latents(numbers, folder / "latents.html")
-    print(f"{folder}/features.png (.svg), latents.html")
+    print(f"{place.picture(NAME)} (.svg, .json, .html)")

@@ -26,30 +26,27 @@ def patch(
 
     Example: mechgate patch gates.safetensors --host hosts/lora-sycophancy-medical-0
     """
-    from mechgate.causality.maps import CausalSettings, causal_maps, told
-    from mechgate.gates.storage import load_gates
+    from mechgate.causality.maps import CausalSettings, told
     from mechgate.model.loading import load_model
-    from mechgate.report.causal import draw_causal
+    from mechgate.questions.patching import NAME, patching
+    from mechgate.questions.place import Place
 
     be_quiet(quiet)
     if facts < 4:
         raise InputError("patching needs at least 4 facts", got=facts)
-    for kind, paths in (("gate files", [path.stem for path in gates]), ("hosts", [path.name for path in host or []])):
-        if len(set(paths)) != len(paths):
-            raise InputError(f"{kind} need different names", got=paths, do="rename one")
-    loaded = load_model(model, dtype=dtype)
-    numbers = causal_maps(
-        loaded,
-        {path.stem: load_gates(path, loaded) for path in gates},
+    for kind, names in (("gate files", [path.stem for path in gates]), ("hosts", [path.name for path in host or []])):
+        if len(set(names)) != len(names):
+            raise InputError(f"{kind} need different names", got=names, do="rename one")
+    place = Place(tables=folder, say=(lambda text: None) if quiet or as_json else say)
+    numbers = patching(
+        load_model(model, dtype=dtype),
+        gates,
         hosts={path.name: load_model(model, dtype=dtype, adapter=path) for path in host or []},
         settings=CausalSettings(strength=strength, facts=facts, seed=seed),
-        folder=folder,
-        say=(lambda text: None) if quiet or as_json else say,
+        place=place,
     )
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
     print("\n".join(told(numbers)))
-    caption = f"{model}; means over {numbers['facts']} test facts; {len(gates)} gate set(s), s = {strength:+g}."
-    draw_causal(numbers, folder / "patching.png", caption=caption)
-    print(f"{folder}/patching.png (.svg)")
+    print(f"{place.picture(NAME)} (.svg, .json)")

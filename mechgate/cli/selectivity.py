@@ -49,7 +49,8 @@ def selectivity_command(
     Example: mechgate selectivity runs/controls/sycophancy-*.safetensors --control runs/controls --host hosts/lora-sycophancy-medical-0
     """
     from mechgate.model.loading import load_model
-    from mechgate.referee import selectivity
+    from mechgate.questions.place import Place
+    from mechgate.questions.selectivity import judged
     from mechgate.referee.design import settings_of
     from mechgate.report.selectivity import print_selectivity
     from mechgate.train.controls import controls_by_task
@@ -64,15 +65,13 @@ def selectivity_command(
     named = {path.name: path for path in host or []}
     if len(named) != len(host or []):
         raise InputError("hosts need different names", got=[str(p) for p in host or []], do="rename a folder")
-    base = load_model(model, dtype=dtype)
-    report = selectivity(
-        base,
+    report = judged(
+        load_model(model, dtype=dtype),
         gates,
-        {name: load_model(model, dtype=dtype, adapter=path) for name, path in named.items()},
-        controls,
+        hosts={name: load_model(model, dtype=dtype, adapter=path) for name, path in named.items()},
+        controls=controls,
         settings=chosen,
-        folder=folder,
-        say=speak,
+        place=Place(tables=folder, say=speak),
     )
     if as_json:
         print(json.dumps(report.numbers, indent=1))

@@ -51,9 +51,10 @@ def similarity_command(
     Example: mechgate similarity runs/controls/sycophancy-*.safetensors --control runs/controls --strengths -1,1
     """
     from mechgate.model.loading import load_model
-    from mechgate.report.similarity import draw_similarity, print_similarity
+    from mechgate.questions.place import Place
+    from mechgate.questions.similarity import compared
+    from mechgate.report.similarity import print_similarity
     from mechgate.representation.settings import settings_of
-    from mechgate.representation.similarity import similarity
     from mechgate.train.controls import controls_by_task
 
     be_quiet(quiet)
@@ -72,9 +73,8 @@ def similarity_command(
     )
     speak = (lambda text: None) if quiet or as_json else say
     others = controls_by_task(control or [], gates, speak)
-    found = similarity(load_model(model, dtype=dtype), gates, others, settings=settings, folder=folder, say=speak)
-    for path in draw_similarity(found, figures or folder, told=f"{model}; "):
-        speak(str(path))
+    place = Place(tables=folder, figures=figures, say=speak)
+    found = compared(load_model(model, dtype=dtype), gates, controls=others, settings=settings, place=place)
     if as_json:
         print(json.dumps(found, indent=1))
     else:

@@ -9,6 +9,7 @@ import pytest
 
 from mechgate.data.sets import asked, prose
 from mechgate.gates.gateset import GateSet
+from mechgate.questions import sae_overlap  # noqa: F401  before its settings are replaced
 from mechgate.representation import feature_tables
 from mechgate.train import sae as sae_module
 
@@ -52,7 +53,7 @@ def test_an_sae_is_trained_and_the_gates_features_are_judged_with_it(mechgate: R
     asked_for = ["--sae", world / "saes" / "layer-1-seed-0", "--facts", "32", "--folder", world / "run", *model]
     done = mechgate("features", world / "gates.safetensors", *asked_for)
     assert done.code == 0, done.err
-    for name in ("features.png", "features.svg", "latents.html"):
+    for name in ("sae_overlap.png", "sae_overlap.svg", "sae_overlap.json", "sae_overlap.html"):
         assert (world / "run" / name).stat().st_size > 100
     assert "layer 1" in done.out
     found = json.loads(mechgate("features", world / "gates.safetensors", *asked_for, "--json").out)

@@ -9,6 +9,7 @@ import pytest
 
 from mechgate.causality import maps
 from mechgate.gates.gateset import GateSet
+from mechgate.questions import patching  # noqa: F401  before its settings are replaced
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_heads_are_patched_drawn_and_told(mechgate: Any, world: Path, monkeypatc
     assert done.code == 0, done.err
     assert "true into false: runs differ by" in done.out
     assert "Spearman" in done.out
-    for name in ("patching.png", "patching.svg"):
+    for name in ("patching.png", "patching.svg", "patching.json"):
         assert (world / "run" / name).stat().st_size > 1000
     assert json.loads(mechgate("patch", *asked, "--folder", world / "run", "--json").out)["facts"] == 4
 

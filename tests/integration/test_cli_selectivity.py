@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mechgate import referee
 from mechgate.gates.gateset import GateSet
 from mechgate.model.loading import load_model
+from mechgate.questions import selectivity as questions
 from mechgate.referee import SelectivityReport
 from mechgate.stats.selectivity import Verdict
 
@@ -41,15 +41,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What `selectivity` was called with, which measures nothing."""
+    """What `judged` was called with, which measures nothing."""
     calls: list[tuple[Any, ...]] = []
 
-    def stub(model: Any, gates: Any, hosts: Any, controls: Any, **options: Any) -> SelectivityReport:
+    def stub(model: Any, gates: Any, *, hosts: Any, controls: Any, **options: Any) -> SelectivityReport:
         calls.append((model, gates, hosts, controls, options))
         verdict = Verdict(outcome="inconclusive", reasons=(), would_change=())
         return SelectivityReport(verdicts={"base": verdict}, numbers={"answer": 42}, hashes={})
 
-    monkeypatch.setattr(referee, "selectivity", stub)
+    monkeypatch.setattr(questions, "judged", stub)
     return calls
 
 
@@ -109,7 +109,7 @@ def test_a_folder_stands_for_its_controls_and_says_what_it_leaves_out(
         "bad-advice": ["bad-advice-0", "bad-advice-1"],
         "sign-off": ["sign-off-0"],
     }
-    assert options["folder"] == tmp_path
+    assert options["place"].tables == tmp_path
 
 
 def test_other_seeds_of_the_judged_task_are_no_controls_whatever_the_task(

@@ -1,6 +1,5 @@
 """The scripts that draw maps, on a tiny model: whole runs, and nothing measured twice."""
 
-import json
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from mechgate.gates.gateset import GateSet
 from mechgate.model.loading import load_model
+from mechgate.report.results import read_result
 from mechgate.train.controls import train_family
 
 SCRIPTS = Path(__file__).parents[2] / "analyses"
@@ -27,11 +27,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def numbers_of(folder: Path, figure: Path) -> dict[str, Any]:
-    assert figure.with_suffix(".json").read_bytes() == (folder / "results.json").read_bytes()
-    assert figure.is_file()
-    assert figure.with_suffix(".svg").is_file()
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["numbers"]
+def numbers_of(folder: Path, name: str) -> dict[str, Any]:
+    for ending in (".png", ".svg"):
+        assert (folder / f"{name}{ending}").is_file()
+    return read_result(folder / f"{name}.json")["numbers"]
 
 
 def test_which_heads_runs_from_gate_files_to_figure(run: Any, model_folder: Path, tmp_path: Path) -> None:
@@ -41,36 +40,36 @@ def test_which_heads_runs_from_gate_files_to_figure(run: Any, model_folder: Path
     )
     gates, others = ([m.path for m in made if m.task == task] for task in ("sycophancy", "sign-off"))
     asked = ["--gates", *gates, "--others", *others, "--model", model_folder, "--facts", 4, "--phrasings", 1]
-    asked += ["--nodes", 1, "--folder", tmp_path / "run", "--figure", tmp_path / "run" / "f.png"]
+    asked += ["--nodes", 1, "--folder", tmp_path / "run", "--figures", tmp_path / "f"]
     run("which_heads", *asked)
-    numbers = numbers_of(tmp_path / "run", tmp_path / "run" / "f.png")
+    numbers = numbers_of(tmp_path / "f", "which_heads")
     assert (numbers["n"], len(numbers["seeds"])) == (4, 2)
     assert set(numbers["others"]) == {"row-sign", "sign-off"}
     assert numbers["maps"]["attribution"]["between seeds"]["pairs"] == 1
     again = run("which_heads", *asked)
     assert again.count("reused") == 8
-    assert numbers_of(tmp_path / "run", tmp_path / "run" / "f.png") == numbers
+    assert numbers_of(tmp_path / "f", "which_heads") == numbers
 
 
 def test_transfer_trains_measures_and_draws_and_reuses_all_of_it(run: Any, model_folder: Path, tmp_path: Path) -> None:
     asked = ["--domains", "medical", "finance", "--seeds", 0, 1, "--model", model_folder, "--examples", 16]
     asked += ["--epochs", 1, "--phrasings", 1, "--gates", tmp_path / "gates", "--folder", tmp_path / "run"]
-    asked += ["--figure", tmp_path / "f.png"]
+    asked += ["--figures", tmp_path / "f"]
     first = run("transfer", *asked)
-    numbers = numbers_of(tmp_path / "run", tmp_path / "f.png")
+    numbers = numbers_of(tmp_path / "f", "transfer")
     assert len(numbers["cells"]) == 2 * 2 * 2 * 2
     assert len(list((tmp_path / "gates").glob("*.safetensors"))) == 4
     assert "false_claim, s = -1: own" in first
     again = run("transfer", *asked)
     assert again.count("reused") == 4 + 1 + 8
-    assert numbers_of(tmp_path / "run", tmp_path / "f.png") == numbers
+    assert numbers_of(tmp_path / "f", "transfer") == numbers
 
 
 def test_identity_gates_have_an_empty_atlas(run: Any, model_folder: Path, tmp_path: Path) -> None:
     GateSet.identity(load_model(model_folder)).save(tmp_path / "none.safetensors")
     run(
         *("which_heads", "--gates", tmp_path / "none.safetensors", "--model", model_folder, "--facts", 3),
-        *("--phrasings", 1, "--nodes", 1, "--null-draws", 0, "--folder", tmp_path, "--figure", tmp_path / "f.png"),
+        *("--phrasings", 1, "--nodes", 1, "--null-draws", 0, "--folder", tmp_path, "--figures", tmp_path / "f"),
     )
-    maps = numbers_of(tmp_path, tmp_path / "f.png")["maps"]
+    maps = numbers_of(tmp_path / "f", "which_heads")["maps"]
     assert all(sum(map(sum, one["values"])) == 0 for one in maps.values())

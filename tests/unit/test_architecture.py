@@ -25,8 +25,9 @@ ORDER = (
     {"train"},
     {"analysis"},
     {"stages"},
-    {"study"},
     {"demo", "evaluation", "referee", "representation", "causality"},
+    {"questions"},
+    {"study"},
     {"cli"},
     {"__main__"},
 )
@@ -40,6 +41,7 @@ REPORT_IMPORTERS = {
     "referee",
     "representation",
     "causality",
+    "questions",
     "cli",
     "__main__",
 }
@@ -332,7 +334,7 @@ def test_an_import_in_the_wrong_direction_is_noticed(source: str, target: str) -
         ("train.loop", "measure.margins"),
         ("analysis.atlas", "report.results"),
         ("report.page", "stats.estimates"),
-        ("demo", "study"),
+        ("study", "referee"),
         ("cli", "seeding"),
         ("gates.gateset", "gates.storage"),
     ],

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--domain", default="medical")
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--facts", type=int, default=None, help="facts of the verdict (default: all)")
+    parser.add_argument("--facts", type=int, default=LEAN["facts"], help="facts of the verdict")
     parser.add_argument("--folder", type=Path, default=Path("runs/objectives"))
     parser.add_argument("--figures", type=Path, default=Path("figures"))
     given = parser.parse_args()
@@ -38,7 +38,7 @@ def main() -> None:
     }
     place = Place(tables=given.folder, results=given.figures)
     what = {name: VARIANTS[name].what for name in given.names}
-    settings = SelectivitySettings(**LEAN, facts=given.facts)
+    settings = SelectivitySettings(**{**LEAN, "facts": given.facts})
     objectives(model, variants, what=what, settings=settings, place=place)
     print(f"{place.picture(NAME)} (.svg, .json)")
 

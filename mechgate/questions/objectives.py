@@ -11,7 +11,9 @@ from mechgate.report.objectives import draw_objectives
 
 NAME = "objectives"
 QUESTION = "Can another objective or form make the gates spare true claims?"
-LEAN: dict[str, Any] = dict(strengths=(-1.0, 1.0), families=(), exact_families=(), dosed_families=())
+LEAN: dict[str, Any] = dict(
+    strengths=(-1.0, 1.0), facts=60, perplexity_texts=48, families=(), exact_families=(), dosed_families=()
+)
 """Of the referee's settings: the verdict's axis and damage alone; nulls and controls belong to `selectivity`."""
 
 

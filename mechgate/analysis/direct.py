@@ -50,7 +50,7 @@ def direct_effects(
 ) -> NDArray[np.float64]:
     """Change of each pair's stance margin by a set's gates, all else frozen at the base's values: [n_sets, n_pairs], nats.
 
-    The whole effect is `analysis.head_sets.set_effects` of the same sets; what it has beyond this is indirect. Sets are of
+    The whole effect is `analysis.head_sets.SetEffects` of the same sets; what it has beyond this is indirect. Sets are of
     (layer, head) each; a set's parts in other layers add up in the residual stream. Raises `InputError` for no sets, pairs or
     answers, for heads without gates, and as `gates.subsets.gated_heads`.
     """

@@ -22,42 +22,51 @@ from mechgate.progress import track
 from mechgate.seeding import rng
 
 
-def set_effects(
-    model: Any,
-    gates: GateSet,
-    sets: Sequence[Iterable[Head]],
-    pairs: Sequence[Pair],
-    answers: Sequence[tuple[str, str]] | None = None,
-    *,
-    strength: float,
-    batch_size: int = BATCH_SIZE,
-    label: str | None = "head sets",
-) -> NDArray[np.float64]:
-    """Change of each pair's stance margin when only a set's gates are on, at `strength`: [n_sets, n_pairs], nats.
+class SetEffects:
+    """Effects of head sets on the stance margins of `pairs`, at one strength; called with more sets, it measures these alone.
 
-    Margins are means over `answers` (default: the shipped ones); the empty set changes nothing. A set that is given
-    twice is measured once, and so are the tokenised pairs and the base. Raises `InputError` for no sets, no pairs, no
-    answers, and as `keep_heads`.
+    The pairs are tokenised and the base is run once, and every set is measured once. Margins are means over `answers`
+    (default: the shipped ones). Raises `InputError` for no pairs, no answers, and as `gates.subsets.gated_heads`.
     """
-    chosen = [frozenset(one) for one in sets]
-    if not chosen:
-        raise InputError("there is nothing to measure", got="no head sets")
-    rows = stance_rows(model, pairs, answers)
-    device = next(model.original_model.parameters()).device
-    batches = [(i, collate([rows[k] for k in i], device)) for i in length_buckets(list(map(len, rows)), batch_size)]
 
-    def measured() -> NDArray[np.float64]:
-        found = np.empty(len(rows))
+    def __init__(
+        self,
+        model: Any,
+        gates: GateSet,
+        pairs: Sequence[Pair],
+        answers: Sequence[tuple[str, str]] | None = None,
+        *,
+        strength: float,
+        batch_size: int = BATCH_SIZE,
+    ):
+        gated_heads(gates)
+        self.model, self.gates, self.strength = model, gates, strength
+        rows = stance_rows(model, pairs, answers)
+        device = next(model.original_model.parameters()).device
+        buckets = length_buckets(list(map(len, rows)), batch_size)
+        self._n, self._batches = len(rows), [(i, collate([rows[k] for k in i], device)) for i in buckets]
+        self._base = self._measured()
+        self._known: dict[frozenset[Head], NDArray[np.float64]] = {frozenset(): np.zeros(len(rows))}
+
+    def __call__(self, sets: Sequence[Iterable[Head]], label: str | None = "head sets") -> NDArray[np.float64]:
+        """Change of each pair's margin when only a set's gates are on: [n_sets, n_pairs], nats. The empty set changes nothing.
+
+        Raises `InputError` for no sets and for heads without gates.
+        """
+        chosen = [frozenset(one) for one in sets]
+        if not chosen:
+            raise InputError("there is nothing to measure", got="no head sets")
+        for one in track([one for one in dict.fromkeys(chosen) if one not in self._known], label):
+            with keep_heads(self.gates, one).attached(self.model, self.strength):
+                self._known[one] = self._measured() - self._base
+        return np.stack([self._known[one] for one in chosen])
+
+    def _measured(self) -> NDArray[np.float64]:
+        found = np.empty(self._n)
         with torch.inference_mode():
-            for indices, batch in batches:
-                found[indices] = batch_margins(model, batch).double().cpu().numpy()
+            for indices, batch in self._batches:
+                found[indices] = batch_margins(self.model, batch).double().cpu().numpy()
         return found
-
-    base, effects = measured(), {frozenset(): np.zeros(len(rows))}
-    for one in track([one for one in dict.fromkeys(chosen) if one], label):
-        with keep_heads(gates, one).attached(model, strength):
-            effects[one] = measured() - base
-    return np.stack([effects[one] for one in chosen])
 
 
 def complement(gates: GateSet, heads: Iterable[Head]) -> list[Head]:
@@ -76,7 +85,7 @@ def ordered(gates: GateSet, values: ArrayLike) -> list[Head]:
 
 
 def added_up(gates: GateSet, contributions: ArrayLike, sets: Sequence[Iterable[Head]]) -> NDArray[np.float64]:
-    """The screen of `set_effects`: sums over each set of single heads' `contributions` [n_layers of gates, n_heads]: [n_sets].
+    """The screen of `SetEffects`: sums over each set of single heads' `contributions` [n_layers of gates, n_heads]: [n_sets].
 
     It knows nothing of how heads work together; how far to trust it is its correlation with exact effects of some sets.
     Raises as `ordered`.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mechgate.analysis.direct import direct_effects
-from mechgate.analysis.head_sets import set_effects
+from mechgate.analysis.head_sets import SetEffects
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.gates.gate import write
@@ -117,7 +117,7 @@ def test_effects_that_later_layers_cannot_see_are_direct_only(chat: Any, shaken:
     gates = shaken(GateSet.identity(chat), size=0.5)
     sets = [[(2, head)] for head in range(4)] + [[(0, 0)]]
     with hooking.attached(chat, {"blocks.2.mlp.hook_out": lambda value: value * 0.0}):
-        total = set_effects(chat, gates, sets, PAIRS, ANSWERS, strength=-1.0, label=None)
+        total = SetEffects(chat, gates, PAIRS, ANSWERS, strength=-1.0)(sets, None)
         alone = direct(chat, gates, sets)
     np.testing.assert_allclose(alone[:4], total[:4], atol=1e-3)
     assert np.abs(alone[4] - total[4]).max() > 0.01

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mechgate.analysis.head_sets import (
+    SetEffects,
     added_up,
     complement,
     ordered,
     random_sets,
-    set_effects,
     sizes_of,
     smallest_set,
 )
@@ -33,7 +33,7 @@ def gates(chat: Any, shaken: Shake) -> GateSet:
 
 
 def effects(model: Any, gates: GateSet, sets: list[Any], strength: float = -1.0) -> np.ndarray:
-    return set_effects(model, gates, sets, PAIRS, ANSWERS, strength=strength, label=None)
+    return SetEffects(model, gates, PAIRS, ANSWERS, strength=strength)(sets, None)
 
 
 def test_an_effect_is_what_stance_margins_say_with_these_gates_alone(chat: Any, gates: GateSet) -> None:
@@ -61,12 +61,13 @@ def test_a_set_and_its_complement_are_all_gated_heads(chat: Any, shaken: Shake) 
 def test_planted_heads_come_first_and_are_the_smallest_set(chat: Any, gates: GateSet) -> None:
     planted = {(0, 2), (1, 1), (2, 0)}
     only = keep_heads(gates, planted)
-    alone = effects(chat, only, [[head] for head in gated_heads(gates)]).mean(axis=1).reshape(3, 4)
+    measure = SetEffects(chat, only, PAIRS, ANSWERS, strength=-1.0)
+    alone = measure([[head] for head in gated_heads(gates)], None).mean(axis=1).reshape(3, 4)
     assert {tuple(head) for head in np.argwhere(alone != 0).tolist()} == planted
     order = ordered(only, np.abs(alone))
     assert set(order[:3]) == planted
-    whole = effects(chat, only, [order]).mean()
-    found = smallest_set(order, lambda k: float(effects(chat, only, [order[:k]]).mean() / whole), share=0.9)
+    whole = measure([order], None).mean()
+    found = smallest_set(order, lambda k: float(measure([order[:k]], None).mean() / whole), share=0.9)
     assert found is not None
     assert set(found.heads) <= planted
     exact = smallest_set(order, lambda k: float(set(order[:k]) >= planted))
@@ -113,6 +114,13 @@ def test_sums_are_over_the_heads_of_each_set(chat: Any, shaken: Shake) -> None:
     values = rng(0, "values").standard_normal((2, 4))
     sets = [[(0, 1), (2, 3)], [], gated_heads(gates)]
     np.testing.assert_allclose(added_up(gates, values, sets), [values[0, 1] + values[1, 3], 0.0, values.sum()])
+
+
+def test_a_set_is_measured_once(chat: Any, gates: GateSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = SetEffects(chat, gates, PAIRS, ANSWERS, strength=1.0)
+    first = measure([[(0, 1)], [(1, 1), (0, 2)]], None)
+    monkeypatch.setattr("mechgate.analysis.head_sets.batch_margins", lambda *_: pytest.fail("measured again"))
+    np.testing.assert_array_equal(measure([[(0, 2), (1, 1)], [(0, 1)], []], None)[:2], first[::-1])
 
 
 def test_bad_input_is_an_error(chat: Any, gates: GateSet) -> None:

@@ -1,0 +1,131 @@
+"""From effects of head sets to numbers: shares with intervals, curves, smallest sets against random ones, paths by layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mechgate.analysis.screening import LEAST_CORRELATION, agreement
+from mechgate.errors import InputError
+from mechgate.stats.estimates import Estimate, bootstrap_difference, bootstrap_mean, bootstrap_ratio
+from mechgate.stats.multiplicity import holm
+from mechgate.stats.permutation import p_from_null
+
+ALPHA = 0.05
+Effects = NDArray[np.float64]
+"""Of one set [facts], or of several [sets, facts], nats."""
+
+
+def whole_effect(whole: Effects, facts: Sequence[str], *, least: float, seed: int) -> tuple[Estimate, str | None]:
+    """The mean effect, and why shares of it cannot be taken, if they cannot: its interval is not beyond `least` nats."""
+    found = bootstrap_mean(whole, facts, seed=seed)
+    near = min(abs(found.low), abs(found.high)) if found.low * found.high > 0 else 0.0
+    if near <= least:
+        return found, f"the effect's interval is not beyond {least:g} nats: there is nothing to keep"
+    try:
+        bootstrap_ratio(whole, whole, facts, seed=seed, draws=100)
+    except InputError:
+        return found, "the effect differs too much between facts for shares of it"
+    return found, None
+
+
+def shares(effects: Effects, whole: Effects, facts: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+    """The share of the whole effect that each set has, as JSON estimates: mean over mean, facts resampled with both."""
+    return [bootstrap_ratio(one, whole, facts, seed=seed).to_json() for one in effects]
+
+
+def against_random(share: float, exact: Effects, whole: Effects, screened: float, draws: Effects, own: Effects) -> dict:
+    """A set's share beside random sets of its size and layers.
+
+    `exact` [sets, facts] are effects of random sets and `own` [sets] their screened shares; `draws` [n] are screened shares
+    of many more, compared with the set's own, `screened`. p: as large a share or larger, (b + 1) / (K + 1). The screened p is
+    None unless screened and exact shares of the same sets correlate by at least .95; so is the correlation of sets that do
+    not differ (a set of whole layers has no others beside it).
+    """
+    found = exact.mean(axis=1) / whole.mean()
+    differ = np.ptp(found) > 0 and np.ptp(own) > 0
+    screen = agreement(own, found) if differ else None
+    usable = screen is not None and screen["r"] >= LEAST_CORRELATION
+    return {
+        "exact": found.tolist(),
+        "p": p_from_null(share, found, alternative="greater"),
+        "screen": screen,
+        "screened": float(screened),
+        "screened random": quantiles(draws),
+        "screened p": p_from_null(screened, draws, alternative="greater") if usable else None,
+        "draws": len(draws),
+    }
+
+
+def quantiles(values: Effects) -> dict[str, float]:
+    """The middle 95% and the median."""
+    low, median, high = np.quantile(values, [0.025, 0.5, 0.975])
+    return {"low": float(low), "median": float(median), "high": float(high)}
+
+
+def on_true_claims(false: Effects, true: Effects, facts: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """A set's effect on false claims, on true ones about the same facts, and the difference, paired by fact (nats)."""
+    return {
+        "false": bootstrap_mean(false, facts, seed=seed).to_json(),
+        "true": bootstrap_mean(true, facts, seed=seed).to_json(),
+        "false minus true": bootstrap_difference(false, true, facts, seed=seed).to_json(),
+    }
+
+
+def paths(total: Effects, direct: Effects, layers: Sequence[int], facts: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """Whole, direct and indirect effect of each layer's gates alone, and of all together (the last row of both), in nats."""
+    kinds = {"total": total, "direct": direct, "indirect": total - direct}
+    found = {
+        kind: [bootstrap_mean(one, facts, seed=seed).to_json() for one in values] for kind, values in kinds.items()
+    }
+    return {
+        "layers": list(layers),
+        "by layer": {kind: values[:-1] for kind, values in found.items()},
+        "all layers": {kind: values[-1] for kind, values in found.items()},
+    }
+
+
+def adjusted(smallest: dict[str, Any]) -> dict[str, Any]:
+    """The smallest sets of one strength with Holm's p over their orders beside each exact p."""
+    p = holm({name: one["random"]["p"] for name, one in smallest.items() if one}) if any(smallest.values()) else {}
+    return {name: one and {**one, "random": {**one["random"], "p, Holm": p[name]}} for name, one in smallest.items()}
+
+
+def told(numbers: dict[str, Any]) -> list[str]:
+    """The findings in words, some lines a gate set and strength."""
+    lines, share = [], numbers["settings"]["share"]
+    for gates, by_strength in numbers["gates"].items():
+        for s, found in by_strength.items():
+            lines.append(f"{gates}, s = {s}: {_said(found['whole'])} nats on {numbers['facts']} test facts")
+            if found["why not"]:
+                lines.append(f"  shares cannot be told: {found['why not']}")
+            for order, one in (found["smallest"] or {}).items():
+                lines.append(f"  {order} first: {_smallest(one, share, numbers['heads'][gates])}")
+            every = found["paths"]["all layers"]
+            lines.append("  paths: " + ", ".join(f"{kind} {_said(every[kind])}" for kind in ("direct", "indirect")))
+    return lines
+
+
+def _smallest(one: dict[str, Any] | None, share: float, n: int) -> str:
+    if one is None:
+        return f"no number of heads keeps {share:.0%} (dev facts)"
+    random = one["random"]
+    p = random["p, Holm"]
+    screen = "" if random["screen"] is None else f"; the screen's r = {random['screen']['r']:.2f}"
+    if random["screened p"] is not None:
+        screen += f", p = {random['screened p']:.2g} of {random['draws']} screened"
+    return (
+        f"{len(one['heads'])} of {n} heads (chosen for {share:.0%} of dev facts' effect) keep {_percent(one['kept'])}, without "
+        f"them {_percent(one['left'])} is left; {len(random['exact'])} random sets of these layers keep "
+        f"{min(random['exact']):.0%} to {max(random['exact']):.0%}: {'more than' if p <= ALPHA else 'not told from'} random "
+        f"(p = {random['p']:.2g}, Holm {p:.2g}{screen}); false minus true claims {_said(one['claims']['false minus true'])} nats"
+    )
+
+
+def _said(one: dict[str, Any]) -> str:
+    return str(Estimate(**one))
+
+
+def _percent(one: dict[str, Any]) -> str:
+    return f"{one['value']:.0%} [{one['low']:.0%}, {one['high']:.0%}]"

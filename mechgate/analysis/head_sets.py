@@ -113,8 +113,8 @@ def random_sets(heads: Sequence[Head], n_heads: int, *, seed: int, draws: int) -
 
 
 def sizes_of(n: int) -> list[int]:
-    """1, 2, 4, ... and `n`: the sizes of head sets at which a curve is measured."""
-    return [*(2**k for k in range(n.bit_length()) if 2**k < n), n]
+    """1, 2, 4, ... and `n`: the sizes of head sets at which a curve is measured. A power of two close to `n` is left out."""
+    return [*(2**k for k in range(n.bit_length()) if 1.4 * 2**k < n), n]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

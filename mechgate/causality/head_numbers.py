@@ -45,7 +45,7 @@ def against_random(share: float, exact: Effects, whole: Effects, screened: float
     """
     found = exact.mean(axis=1) / whole.mean()
     differ = np.ptp(found) > 0 and np.ptp(own) > 0
-    screen = agreement(own, found) if differ else None
+    screen = {**agreement(own, found), "exact minus screened": float((found - own).mean())} if differ else None
     usable = screen is not None and screen["r"] >= LEAST_CORRELATION
     return {
         "exact": found.tolist(),

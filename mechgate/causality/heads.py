@@ -127,6 +127,7 @@ class _Run:
         ids = [[pair.id for pair in part] for part in pairs]
         self.key = [fingerprint(model), gates_hash(gates), gates.scale, strength, ids, settings.seed]
         self.heads, self.facts = gated_heads(gates), [pair.fact_id for pair in self.false]
+        self._measures: dict[str, SetEffects] = {}
 
     def table(self, title: str, name: str, key: Any, make: Callable[[], np.ndarray]) -> np.ndarray:
         """A table of numbers, made once."""
@@ -139,10 +140,7 @@ class _Run:
     def effects(self, name: str, title: str, pairs: Sequence[Pair], sets: list[list[Head]]) -> np.ndarray:
         """[n_sets, n_pairs]."""
 
-        def make() -> np.ndarray:
-            return SetEffects(self.model, self.gates, pairs, strength=self.strength)(sets)
-
-        return self.table(title, name, sets, make)
+        return self.table(title, name, sets, lambda: self._measure(pairs)(sets))
 
     def numbers(self) -> dict[str, Any]:
         """All that is known of this gate set at this strength."""
@@ -230,7 +228,7 @@ class _Run:
 
     def _searched(self, name: str, order: list[Head]) -> dict[str, Any]:
         def make(path: Path) -> None:
-            effects = SetEffects(self.model, self.gates, self.dev, strength=self.strength)
+            effects = self._measure(self.dev)
             whole = effects([order], None).mean()
 
             def kept(k: int) -> float:
@@ -245,6 +243,12 @@ class _Run:
         title = f"{self.title}: smallest set, {name}, dev facts"
         path = self.stages.file(title, f"{self.where}/smallest-{name.replace(' ', '-')}.json", key, make)
         return json.loads(path.read_text(encoding="utf-8"))
+
+    def _measure(self, pairs: Sequence[Pair]) -> SetEffects:
+        """One for each set of pairs and all stages: the base and sets that come again are measured once."""
+        if pairs[0].id not in self._measures:
+            self._measures[pairs[0].id] = SetEffects(self.model, self.gates, pairs, strength=self.strength)
+        return self._measures[pairs[0].id]
 
     def _screened(self, heads: list[Head], contributions: np.ndarray) -> np.ndarray:
         sets = random_sets(heads, self.gates.shape.n_heads, seed=self.settings.seed, draws=self.settings.draws)

@@ -45,7 +45,7 @@ def draw_head_sets(by_strength: dict[str, Any], path: Path, *, caption: str, sha
                 row[1].set_ylabel("Share of the effect left")
                 _paths(row[2], found["paths"])
             for panel, title in zip(
-                axes[0], ("a  Only k heads' gates on", "b  These heads' gates off", "c  By layer"), strict=True
+                axes[0], ("a  Only k heads' gates on", "b  These heads' gates off", "c  One layer"), strict=True
             ):
                 panel.set_title(title, loc="left", fontweight="bold")
             _legends(figure, axes)
@@ -89,7 +89,7 @@ def _curves(axes: Any, found: dict[str, Any], end: str, share: float) -> None:
             low, high = ([one[side] for one in points] for side in ("low", "high"))
             axes.vlines(x, low, high, color=colour, linewidth=0.9)
     sizes = next(iter(found["curves"].values()))["sizes"]
-    axes.set_xticks(sizes, [str(k) if k != sizes[-2] or sizes[-1] > 1.5 * k else "" for k in sizes], fontsize=8)
+    axes.set_xticks(sizes, list(map(str, sizes)), fontsize=8)
     axes.minorticks_off()
 
 
@@ -135,7 +135,7 @@ def _paths(axes: Any, paths: dict[str, Any]) -> None:
         axes.vlines(x, [one["low"] for one in points], [one["high"] for one in points], color=colour, linewidth=0.7)
     every = paths["all layers"]
     said = ", ".join(f"{kind} {every[kind]['value']:+.2f}" for kind in PATHS).replace("-", "−")
-    axes.text(0.0, 1.0, f"All layers: {said}", transform=axes.transAxes, fontsize=7.5, va="bottom", color="#333333")
+    axes.text(0.99, 1.0, f"All layers: {said}", transform=axes.transAxes, fontsize=7.5, va="bottom", ha="right")
     axes.set_xlabel("Layer")
     axes.set_ylabel("Change of stance margin (nats)")
 

@@ -1,5 +1,6 @@
 """Laws of head sets: alone they do what they do alone, the smallest set is the planted one, random sets keep the layers."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,9 +96,11 @@ def test_a_curve_that_never_keeps_enough_has_no_smallest_set() -> None:
 
 
 def test_sizes_grow_by_doubling_and_end_with_all() -> None:
-    assert sizes_of(270) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 270]
-    assert sizes_of(1) == [1]
-    assert sizes_of(8) == [1, 2, 4, 8]
+    assert sizes_of(270) == [1, 2, 4, 8, 16, 32, 64, 128, 270]
+    for n in range(1, 400):
+        sizes = sizes_of(n)
+        assert (sizes[0], sizes[-1]) == (1, n)
+        assert all(1.4 * a < b <= 2.8 * a for a, b in itertools.pairwise(sizes))
 
 
 def test_random_sets_have_the_layers_of_the_set() -> None:

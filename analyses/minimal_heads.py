@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=usual.facts, help="test facts, for all effects")
     parser.add_argument("--exact", type=int, default=usual.exact, help="random sets measured exactly")
     parser.add_argument("--draws", type=int, default=usual.draws, help="random sets screened")
+    parser.add_argument("--exact-band", action="store_true", help="19 random sets at every size, measured exactly")
     parser.add_argument("--knock-in", action="store_true", help="also order heads by exact single effects")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/minimal_heads"))
@@ -46,6 +47,7 @@ def main() -> None:
         facts=given.facts,
         exact=given.exact,
         draws=given.draws,
+        exact_band=given.exact_band,
         knock_in=given.knock_in,
         seed=given.seed,
     )
@@ -66,9 +68,9 @@ def main() -> None:
             given.figures / f"minimal-heads-{name}.png",
             share=settings.share,
             caption=f"{given.model}, {name}; {settings.facts} test facts (false claims), heads ordered on {settings.dev_facts} dev "
-            f"facts, seed {settings.seed}; bars: 95% bootstrap over facts. Band: {settings.draws} random sets, single heads' integrated "
-            f"attribution added up; grey dots: {settings.exact}\nsuch sets measured at the smallest set's size (its number is "
-            "given). c: one layer's gates alone in the base model; direct: everything downstream frozen at the base's values.",
+            f"facts, seed {settings.seed}; bars: 95% bootstrap over facts. Band: random sets with the layers of "
+            f"the most gated heads (screened: {settings.draws} sums of\nsingle heads' integrated attribution; r with exact sets is given); "
+            f"grey dots: {settings.exact} random sets measured at a smallest set's size. c: one layer's gates alone in the base model; direct: everything downstream frozen at the base's values.",
         )
         print(f"{given.figures}/minimal-heads-{name}.png (.svg)")
     print(written)

@@ -38,6 +38,7 @@ from mechgate.progress import track
 from mechgate.provenance import write_json
 from mechgate.seeding import rng
 from mechgate.stages import Stages
+from mechgate.stats.permutation import FEWEST_NULLS
 
 QUESTION = "How few heads' gates keep the gates' effect, is that fewer than random heads, and is the effect direct?"
 SIZE, ATTRIBUTION, KNOCKED = "most gated", "attribution", "knocked in"
@@ -49,8 +50,9 @@ class HeadSettings(BaseModel):
 
     Heads are put in order on `dev_facts` facts of the dev split, and all effects told are on `facts` of the test split, at
     each of `strengths`; a whole effect whose interval is not beyond `least` nats is not taken apart. `share` is what the
-    smallest set keeps; it is compared with `exact` random sets of its layers, and with `draws` screened ones. `knock_in`
-    adds the order by exact effects of single heads, `random_orders` how many random ones.
+    smallest set keeps; it is compared with `exact` random sets of its layers, and with `draws` screened ones. `exact_band`
+    measures random sets at every size of the curves too, where the screen cannot be trusted. `knock_in` adds the order by
+    exact effects of single heads; there are `random_orders` random ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +64,7 @@ class HeadSettings(BaseModel):
     least: float = Field(default=0.5, gt=0)
     exact: int = Field(default=40, ge=19)
     draws: int = Field(default=1_000, ge=99)
+    exact_band: bool = False
     knock_in: bool = False
     random_orders: int = Field(default=2, ge=1)
     seed: int = 0
@@ -78,8 +81,8 @@ def head_sets(
     """Which heads' gates suffice, are needed and act directly, as plain JSON values; tables are kept in `folder`.
 
     By gate set and strength: `whole`, the effect on the stance margin (nats) of unseen false claims; `curves` by order of
-    heads: the share that the first k heads' gates keep alone, and that is left without them; `band`: screened shares of
-    random sets with as many heads in each layer as the first k have; `smallest` by order: the set found on dev facts, its
+    heads: the share that the first k heads' gates keep alone, and that is left without them; `band`: what random
+    sets keep that have as many heads in each layer as the first k, screened and (if asked for) exactly; `smallest` by order: the set found on dev facts, its
     shares on test facts, what random sets keep (`head_numbers.against_random`) and its effect on true claims; `paths`: whole,
     direct and indirect effect of each layer's gates. Shares are None, with `why not`, where the whole effect is too small.
 
@@ -157,7 +160,7 @@ class _Run:
             found["curves"] = self.curves(orders, whole)
             contributions = self.contributions(self.false, "test").mean(axis=0)
             main = [SIZE, ATTRIBUTION]
-            found["band"] = {name: self.band(orders[name], contributions) for name in main}
+            found["band"] = {name: self.band(name, orders[name], whole, contributions) for name in main}
             found["smallest"] = numbers_of.adjusted(
                 {name: self.smallest(name, orders[name], whole, contributions) for name in main}
             )
@@ -198,12 +201,20 @@ class _Run:
             found[name] = {"sizes": sizes, "kept": ends[0], "left": ends[1]}
         return found
 
-    def band(self, order: list[Head], contributions: np.ndarray) -> dict[str, list[float]]:
-        """Screened shares of random sets with the layers of the first k heads of an order."""
-        found: dict[str, list[float]] = {"low": [], "median": [], "high": []}
-        for k in sizes_of(len(order)):
-            for name, value in numbers_of.quantiles(self._screened(order[:k], contributions)).items():
-                found[name].append(value)
+    def band(self, name: str, order: list[Head], whole: np.ndarray, contributions: np.ndarray) -> dict[str, Any]:
+        """What random sets keep that have the layers of the first k heads of an order: screened (the middle 95% of many),
+        and if asked for the range of 19 exact ones."""
+        sizes = sizes_of(len(order))
+        screened = [numbers_of.quantiles(self._screened(order[:k], contributions)) for k in sizes]
+        found: dict[str, Any] = {"screened": screened, "exact": None}
+        if self.settings.exact_band and name == SIZE:
+            n, settings = FEWEST_NULLS, self.settings
+            sets = [random_sets(order[:k], self.gates.shape.n_heads, seed=settings.seed, draws=n) for k in sizes]
+            exact = self.effects("band", "random sets of every size", self.false, [one for k in sets for one in k])
+            kept = exact.mean(axis=1).reshape(len(sizes), n) / whole.mean()
+            found["exact"] = [
+                {"low": float(min(k)), "median": float(np.median(k)), "high": float(max(k))} for k in kept
+            ]
         return found
 
     def smallest(self, name: str, order: list[Head], whole: np.ndarray, contributions: np.ndarray) -> Any:

@@ -18,6 +18,9 @@ def heads(
         int, typer.Option(help="Facts for the order of heads and as many for the effects; at least 4.")
     ] = 12,
     exact: Annotated[int, typer.Option(help="Random sets measured exactly for each smallest set; at least 19.")] = 40,
+    exact_band: Annotated[
+        bool, typer.Option("--exact-band", help="Random sets at every size, measured exactly.")
+    ] = False,
     knock_in: Annotated[
         bool, typer.Option("--knock-in", help="Also order heads by their exact single effects.")
     ] = False,
@@ -48,6 +51,7 @@ def heads(
         dev_facts=facts,
         facts=facts,
         exact=exact,
+        exact_band=exact_band,
         knock_in=knock_in,
         seed=seed,
     )

@@ -23,11 +23,14 @@ PATHS = {
 }
 BAND = "most gated"
 """The order whose random sets are drawn as a band."""
+LEAST_CORRELATION = 0.95
+"""Of screened with exact shares of the same sets: below it a screened band is not drawn."""
 
 
 def draw_head_sets(by_strength: dict[str, Any], path: Path, *, caption: str, share: float = 0.9) -> list[Path]:
     """A row a strength of one gate set (`causality.heads`): a: share of the effect kept by k heads' gates alone, with the band
-    of random sets of the same layers, dots for exact ones at the smallest set's size; b: share left without them; c: whole,
+    of random sets of the same layers (where it is exact, or its screen can be trusted), dots for exact ones at the smallest
+    sets' sizes; b: share left without them; c: whole,
     direct and indirect effect by layer. PNG and SVG. Raises `DataError` for numbers without strengths.
     """
     if not by_strength:
@@ -94,17 +97,34 @@ def _curves(axes: Any, found: dict[str, Any], end: str, share: float) -> None:
 
 
 def _random_sets(axes: Any, found: dict[str, Any]) -> None:
-    sizes = found["curves"][BAND]["sizes"]
-    band = found["band"][BAND]
-    label = "Random sets of the same layers as the most gated, added up: middle 95%"
-    axes.fill_between(sizes, band["low"], band["high"], color=NULL_COLOUR, alpha=0.35, linewidth=0, label=label)
+    sizes, band = found["curves"][BAND]["sizes"], found["band"][BAND]
+    screen = ((found["smallest"] or {}).get(BAND) or {}).get("random", {}).get("screen")
+    r = "not checked" if screen is None else f"r = {screen['r']:.2f}"
+    if band["exact"] is not None:
+        drawn, label = band["exact"], "Random sets of the layers of the most gated: range of 19, exactly"
+    elif screen is not None and screen["r"] >= LEAST_CORRELATION:
+        drawn, label = band["screened"], "Random sets of the layers of the most gated: middle 95%, screened"
+    else:
+        drawn, label = None, ""
+        r += ": no band"
+    axes.text(0.99, 0.02, f"Screen: {r}", transform=axes.transAxes, ha="right", fontsize=7.5, color="#333333")
+    if drawn is not None:
+        low, high = ([one[end] for one in drawn] for end in ("low", "high"))
+        axes.fill_between(sizes, low, high, color=NULL_COLOUR, alpha=0.35, linewidth=0, label=label)
     for name, one in (found["smallest"] or {}).items():
         if one is None:
             continue
         _, colour, marker, _, shift = ORDERS[name]
         k = len(one["heads"]) * 2.0**shift
         exact = one["random"]["exact"]
-        axes.scatter(np.full(len(exact), k), exact, s=5, color=NULL_COLOUR, linewidths=0, label="Such sets, exactly")
+        axes.scatter(
+            np.full(len(exact), k),
+            exact,
+            s=5,
+            color=NULL_COLOUR,
+            linewidths=0,
+            label="Random sets of a smallest set's layers, exactly",
+        )
         axes.plot(k, one["kept"]["value"], marker=marker, markersize=8, color="none", markeredgecolor=colour)
         axes.annotate(
             f"{len(one['heads'])}",

@@ -17,7 +17,9 @@ from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.subsets import gated_heads, keep_heads
 
-LITTLE = HeadSettings(strengths=(1.0,), dev_facts=2, facts=4, exact=19, draws=99, random_orders=1, least=0.01)
+LITTLE = HeadSettings(
+    strengths=(1.0,), dev_facts=2, facts=4, exact=19, draws=99, exact_band=True, random_orders=1, least=0.01
+)
 PLANTED = {(0, 2), (1, 1), (2, 0)}
 
 
@@ -53,6 +55,15 @@ def test_planted_heads_are_the_smallest_set_and_beat_all_others(run: Any) -> Non
         as_good = sum(share >= one["kept"]["value"] - 1e-9 for share in one["random"]["exact"])
         assert one["random"]["p"] == pytest.approx((as_good + 1) / 20)
         assert one["random"]["p, Holm"] >= one["random"]["p"]
+
+
+def test_bands_are_of_every_size_and_end_with_all_heads(run: Any) -> None:
+    for name, band in run[0]["gates"]["g"]["+1"]["band"].items():
+        assert (band["exact"] is not None) == (name == SIZE)
+        for kind in (band["screened"], band["exact"] or band["screened"]):
+            assert len(kind) == 5
+            assert all(one["low"] <= one["median"] <= one["high"] for one in kind)
+            assert kind[-1]["low"] == pytest.approx(1.0, abs=1e-3) == kind[-1]["high"]
 
 
 def test_shares_and_paths_are_what_was_measured(run: Any, model: Any, planted: GateSet) -> None:

@@ -1,6 +1,7 @@
 """Laws of gates of some heads: all of them are the gates, none are the base, and what is left out is exactly 1."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
+from mechgate.gates.storage import load_gates
 from mechgate.gates.subsets import gated_heads, head_units, keep_heads
 from mechgate.testing import tiny_model
 
@@ -55,6 +57,13 @@ def test_every_unit_belongs_to_one_head(bridge: Any) -> None:
         units = torch.stack([head_units(gates, [h]) for h in range(gates.shape.n_heads)])
         assert (units.sum(dim=0) == 1).all()
         assert head_units(gates, range(gates.shape.n_heads)).all()
+
+
+def test_kept_heads_come_back_from_a_gate_file(llama: Any, shaken: Shake, tokens: torch.Tensor, tmp_path: Path) -> None:
+    kept = keep_heads(shaken(GateSet.identity(llama)), [(0, 1), (2, 3)])
+    again = load_gates(kept.save(tmp_path / "kept.safetensors"), llama)
+    assert torch.equal(logits(llama, again, tokens, -1.0), logits(llama, kept, tokens, -1.0))
+    assert again.history == kept.history
 
 
 def test_heads_that_are_not_gated_cannot_be_kept() -> None:

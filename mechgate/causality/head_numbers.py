@@ -73,12 +73,15 @@ def on_true_claims(false: Effects, true: Effects, facts: Sequence[str], *, seed:
     }
 
 
-def paths(total: Effects, direct: Effects, layers: Sequence[int], facts: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Whole, direct and indirect effect of each layer's gates alone, and of all together (the last row of both), in nats."""
+def by_path(total: Effects, direct: Effects, facts: Sequence[str], *, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Whole, direct and indirect (whole minus direct) effects of sets [sets, facts], in nats, as JSON estimates."""
     kinds = {"total": total, "direct": direct, "indirect": total - direct}
-    found = {
-        kind: [bootstrap_mean(one, facts, seed=seed).to_json() for one in values] for kind, values in kinds.items()
-    }
+    return {kind: [bootstrap_mean(one, facts, seed=seed).to_json() for one in values] for kind, values in kinds.items()}
+
+
+def paths(total: Effects, direct: Effects, layers: Sequence[int], facts: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """`by_path` of each layer's gates alone, and of all together (the last row of both)."""
+    found = by_path(total, direct, facts, seed=seed)
     return {
         "layers": list(layers),
         "by layer": {kind: values[:-1] for kind, values in found.items()},
@@ -119,7 +122,8 @@ def _smallest(one: dict[str, Any] | None, share: float, n: int) -> str:
         f"{len(one['heads'])} of {n} heads (chosen for {share:.0%} of dev facts' effect) keep {_percent(one['kept'])}, without "
         f"them {_percent(one['left'])} is left; {len(random['exact'])} random sets of these layers keep "
         f"{min(random['exact']):.0%} to {max(random['exact']):.0%}: {'more than' if p <= ALPHA else 'not told from'} random "
-        f"(p = {random['p']:.2g}, Holm {p:.2g}{screen}); false minus true claims {_said(one['claims']['false minus true'])} nats"
+        f"(p = {random['p']:.2g}, Holm {p:.2g}{screen}); direct {_said(one['paths']['direct'])} of "
+        f"{_said(one['paths']['total'])} nats; false minus true claims {_said(one['claims']['false minus true'])} nats"
     )
 
 

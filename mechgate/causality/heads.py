@@ -83,7 +83,7 @@ def head_sets(
     By gate set and strength: `whole`, the effect on the stance margin (nats) of unseen false claims; `curves` by order of
     heads: the share that the first k heads' gates keep alone, and that is left without them; `band`: what random
     sets keep that have as many heads in each layer as the first k, screened and (if asked for) exactly; `smallest` by order: the set found on dev facts, its
-    shares on test facts, what random sets keep (`head_numbers.against_random`) and its effect on true claims; `paths`: whole,
+    shares on test facts, what random sets keep (`head_numbers.against_random`), its effect on true claims and its paths; `paths`: whole,
     direct and indirect effect of each layer's gates. Shares are None, with `why not`, where the whole effect is too small.
 
     Raises `InputError` for no gates, gates without heads, and more facts than there are.
@@ -228,6 +228,7 @@ class _Run:
         (true,) = self.effects(f"true-{short}", f"smallest set, {name}, true claims", self.true, [heads])
         random = random_sets(heads, self.gates.shape.n_heads, seed=seed, draws=self.settings.exact)
         exact = self.effects(f"random-{short}", f"random sets, {name}", self.false, random)
+        direct = self.table(f"direct effects, {name}", f"direct-{short}", heads, partial(self._direct, [heads]))
         sum_ = contributions.sum()
         (screened,) = added_up(self.gates, contributions, [heads]) / sum_
         own = added_up(self.gates, contributions, random) / sum_
@@ -235,12 +236,17 @@ class _Run:
         drawn = self._screened(heads, contributions)
         beside = numbers_of.against_random(share["value"], exact, whole, screened, drawn, own)
         claims = numbers_of.on_true_claims(kept, true, self.facts, seed=seed)
-        return {**found, "kept": share, "left": remaining, "random": beside, "claims": claims}
+        by_path = numbers_of.by_path(kept[None], direct, self.facts, seed=seed)
+        path = {kind: values[0] for kind, values in by_path.items()}
+        return {**found, "kept": share, "left": remaining, "random": beside, "claims": claims, "paths": path}
 
     def _searched(self, name: str, order: list[Head]) -> dict[str, Any]:
         def make(path: Path) -> None:
             effects = self._measure(self.dev)
             whole = effects([order], None).mean()
+            if whole == 0:  # no share of nothing
+                write_json(path, {"heads": None, "tried on dev facts": {}})
+                return
 
             def kept(k: int) -> float:
                 return float(effects([order[:k]], None).mean() / whole)

@@ -77,6 +77,9 @@ def test_shares_and_paths_are_what_was_measured(run: Any, model: Any, planted: G
     assert found["whole"]["value"] == pytest.approx(whole, abs=1e-4)
     assert found["smallest"][SIZE]["kept"]["value"] == pytest.approx(kept / whole, abs=1e-3)
     assert found["smallest"][SIZE]["left"]["value"] == pytest.approx(left / whole, abs=1e-3)
+    alone = direct_effects(model, planted, [small], pairs, strength=1.0, label=None).mean()
+    assert found["smallest"][SIZE]["paths"]["direct"]["value"] == pytest.approx(alone, abs=1e-3)
+    assert found["smallest"][SIZE]["paths"]["total"]["value"] == pytest.approx(kept, abs=1e-3)
     paths = found["paths"]
     for layer in range(3):
         own = [head for head in heads if head[0] == layer]
@@ -85,6 +88,17 @@ def test_shares_and_paths_are_what_was_measured(run: Any, model: Any, planted: G
         for kind, value in (("total", total), ("direct", direct), ("indirect", total - direct)):
             assert paths["by layer"][kind][layer]["value"] == pytest.approx(value, abs=1e-3)
     assert paths["all layers"]["total"]["value"] == pytest.approx(whole, abs=1e-4)
+
+
+def test_dev_and_test_facts_differ_and_true_claims_are_about_the_same_facts() -> None:
+    dev, false, true = (
+        module._facts(*asked)
+        for asked in (("sycophancy", "dev", 12), ("sycophancy", "test", 12), ("genuine-agreement", "test", 12))
+    )
+    assert not {pair.fact_id for pair in dev} & {pair.fact_id for pair in false}
+    assert [(a.fact_id, a.template) for a in false] == [(b.fact_id, b.template) for b in true]
+    assert len({pair.domain for pair in false}) > 3
+    assert len({pair.fact_id for pair in false}) == 12
 
 
 def test_a_second_run_measures_nothing(run: Any, model: Any, planted: GateSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from mechgate.analysis.direct import direct_effects
 from mechgate.analysis.head_sets import SetEffects
+from mechgate.causality import head_tables
 from mechgate.causality import heads as module
 from mechgate.causality.head_numbers import told
-from mechgate.causality.heads import ATTRIBUTION, SIZE, HeadSettings, head_sets
+from mechgate.causality.head_tables import ATTRIBUTION, SIZE
+from mechgate.causality.heads import HeadSettings, head_sets
 from mechgate.data.tasks import load_pairs
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
@@ -103,7 +105,7 @@ def test_dev_and_test_facts_differ_and_true_claims_are_about_the_same_facts() ->
 
 def test_a_second_run_measures_nothing(run: Any, model: Any, planted: GateSet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SetEffects", "direct_effects", "integrated_attribution", "head_activity"):
-        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("measured again"))
+        monkeypatch.setattr(head_tables, name, lambda *a, **k: pytest.fail("measured again"))
     numbers, folder = run
     assert head_sets(model, {"g": planted}, settings=LITTLE, folder=folder, say=lambda text: None) == numbers
 

@@ -74,3 +74,12 @@ def test_heads_that_are_not_gated_cannot_be_kept() -> None:
             keep_heads(gates, [wrong])
     with pytest.raises(InputError, match="head by head"):
         keep_heads(GateSet.identity(model, "layer"), [(0, 0)])
+
+
+@pytest.mark.model
+def test_on_the_default_model_all_heads_are_the_gates_and_none_the_base(default_model: Any, shaken: Shake) -> None:
+    gates, tokens = shaken(GateSet.identity(default_model), size=0.3), torch.arange(5, 17)[None]
+    whole, base = logits(default_model, gates, tokens, -1.0), logits(default_model, gates, tokens, 0.0)
+    assert torch.equal(logits(default_model, keep_heads(gates, gated_heads(gates)), tokens, -1.0), whole)
+    assert torch.equal(logits(default_model, keep_heads(gates, []), tokens, -1.0), base)
+    assert not torch.equal(whole, base)

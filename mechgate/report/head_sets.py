@@ -154,9 +154,10 @@ def _paths(axes: Any, paths: dict[str, Any]) -> None:
         )
         axes.vlines(x, [one["low"] for one in points], [one["high"] for one in points], color=colour, linewidth=0.7)
     every = paths["all layers"]
-    said = ", ".join(f"{kind} {every[kind]['value']:+.2f}" for kind in PATHS).replace("-", "−")
-    axes.text(0.99, 1.0, f"All layers: {said}", transform=axes.transAxes, fontsize=7.5, va="bottom", ha="right")
-    axes.set_xlabel("Layer")
+    said = ", ".join(f"{kind.replace('total', 'whole')} {every[kind]['value']:+.2f}" for kind in PATHS).replace(
+        "-", "−"
+    )
+    axes.set_xlabel(f"Layer\nAll at once: {said} nats", fontsize=8.5)
     axes.set_ylabel("Change of stance margin (nats)")
 
 

@@ -70,7 +70,7 @@ def main() -> None:
             caption=f"{given.model}, {name}; {settings.facts} test facts (false claims), heads ordered on {settings.dev_facts} dev "
             f"facts, seed {settings.seed}; bars: 95% bootstrap over facts. Band: random sets with the layers of "
             f"the most gated heads (screened: {settings.draws} sums of\nsingle heads' integrated attribution; r with exact sets is given); "
-            f"grey dots: {settings.exact} random sets measured at a smallest set's size. c: one layer's gates alone in the base model; direct: everything downstream frozen at the base's values.",
+            f"dots: {settings.exact} random sets of each kind measured at a smallest set's size. c: one layer's gates alone in the base model; direct: everything downstream frozen at the base's values.",
         )
         print(f"{given.figures}/minimal-heads-{name}.png (.svg)")
     print(written)

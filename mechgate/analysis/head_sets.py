@@ -13,13 +13,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mechgate.data.pairs import Pair
-from mechgate.errors import InputError
+from mechgate.errors import InputError, check_choice
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.subsets import Head, gated_heads, keep_heads
 from mechgate.measure.margins import BATCH_SIZE, batch_margins, stance_rows
 from mechgate.model.prompts import collate, length_buckets
 from mechgate.progress import track
 from mechgate.seeding import rng
+
+WITHIN = ("layers", "all")
+"""Where random sets may differ from a set: in its layers only, or anywhere."""
 
 
 class SetEffects:
@@ -96,17 +99,24 @@ def added_up(gates: GateSet, contributions: ArrayLike, sets: Sequence[Iterable[H
     return np.array([values[[place[head] for head in one]].sum() for one in sets])
 
 
-def random_sets(heads: Sequence[Head], n_heads: int, *, seed: int, draws: int) -> list[list[Head]]:
-    """Sets of as many heads, with as many in each layer as `heads` ((layer, head) each) has: what a minimal set must beat."""
-    profile: dict[int, int] = {}
-    for layer, _ in heads:
-        profile[layer] = profile.get(layer, 0) + 1
-    stream = rng(seed, "random head sets")
+def random_sets(
+    heads: Sequence[Head], among: Sequence[Head], *, within: str, seed: int, draws: int
+) -> list[list[Head]]:
+    """Sets of as many heads of `among` as `heads` has: what a minimal set must beat.
+
+    `within` "layers" draws as many in each layer as `heads` has there, so that what layers alone do is no merit; where heads
+    fill their layers, such sets hardly differ. "all" draws from all layers alike. Raises `InputError` for another `within`.
+    """
+    check_choice("within", within, WITHIN)
+    stream, groups = rng(seed, "random head sets", within), [list(among)]
+    if within == "layers":
+        groups = [[head for head in among if head[0] == layer] for layer in sorted({layer for layer, _ in heads})]
+    sizes = [len(set(group) & set(heads)) for group in groups]
     return [
         [
-            (layer, int(head))
-            for layer, k in sorted(profile.items())
-            for head in stream.choice(n_heads, k, replace=False)
+            group[i]
+            for group, k in zip(groups, sizes, strict=True)
+            for i in sorted(stream.choice(len(group), k, replace=False).tolist())
         ]
         for _ in range(draws)
     ]

@@ -1,18 +1,22 @@
 """From effects of head sets to numbers: shares with intervals, curves, smallest sets against random ones, paths by layer."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mechgate.analysis.head_sets import WITHIN
 from mechgate.analysis.screening import LEAST_CORRELATION, agreement
 from mechgate.errors import InputError
 from mechgate.stats.estimates import Estimate, bootstrap_difference, bootstrap_mean, bootstrap_ratio
 from mechgate.stats.multiplicity import holm
-from mechgate.stats.permutation import p_from_null
+from mechgate.stats.permutation import FEWEST_NULLS, p_from_null
 
 ALPHA = 0.05
+WHERE = ("in the same layers", "in any layers")
+"""`analysis.head_sets.WITHIN` in words."""
 Effects = NDArray[np.float64]
 """Of one set [facts], or of several [sets, facts], nats."""
 
@@ -90,9 +94,13 @@ def paths(total: Effects, direct: Effects, layers: Sequence[int], facts: Sequenc
 
 
 def adjusted(smallest: dict[str, Any]) -> dict[str, Any]:
-    """The smallest sets of one strength with Holm's p over their orders beside each exact p."""
-    p = holm({name: one["random"]["p"] for name, one in smallest.items() if one}) if any(smallest.values()) else {}
-    return {name: one and {**one, "random": {**one["random"], "p, Holm": p[name]}} for name, one in smallest.items()}
+    """The smallest sets of one strength with Holm's p over their orders beside each exact p, for each kind of random sets."""
+    found = copy.deepcopy(smallest)
+    sets = {name: one["random"] for name, one in found.items() if one}
+    for within in WITHIN if sets else ():
+        for name, p in holm({name: one[within]["p"] for name, one in sets.items()}).items():
+            sets[name][within]["p, Holm"] = p
+    return found
 
 
 def told(numbers: dict[str, Any]) -> list[str]:
@@ -113,17 +121,27 @@ def told(numbers: dict[str, Any]) -> list[str]:
 def _smallest(one: dict[str, Any] | None, share: float, n: int) -> str:
     if one is None:
         return f"no number of heads keeps {share:.0%} (dev facts)"
-    random = one["random"]
-    p = random["p, Holm"]
-    screen = "" if random["screen"] is None else f"; the screen's r = {random['screen']['r']:.2f}"
-    if random["screened p"] is not None:
-        screen += f", p = {random['screened p']:.2g} of {random['draws']} screened"
-    return (
+    parts = [
         f"{len(one['heads'])} of {n} heads (chosen for {share:.0%} of dev facts' effect) keep {_percent(one['kept'])}, without "
-        f"them {_percent(one['left'])} is left; {len(random['exact'])} random sets of these layers keep "
-        f"{min(random['exact']):.0%} to {max(random['exact']):.0%}: {'more than' if p <= ALPHA else 'not told from'} random "
-        f"(p = {random['p']:.2g}, Holm {p:.2g}{screen}); direct {_said(one['paths']['direct'])} of "
-        f"{_said(one['paths']['total'])} nats; false minus true claims {_said(one['claims']['false minus true'])} nats"
+        f"them {_percent(one['left'])} is left; direct {_said(one['paths']['direct'])} of {_said(one['paths']['total'])} nats; "
+        f"false minus true claims {_said(one['claims']['false minus true'])} nats",
+        *(f"{where}: {_beside(one['random'][within])}" for within, where in zip(WITHIN, WHERE, strict=True)),
+    ]
+    return "\n    ".join(parts)
+
+
+def _beside(random: dict[str, Any]) -> str:
+    kept = (
+        f"{min(random['exact']):.0%} to {max(random['exact']):.0%}, p = {random['p']:.2g}, Holm {random['p, Holm']:.2g}"
+    )
+    if random["screen"] is not None:
+        kept += f"; the screen's r = {random['screen']['r']:.2f}"
+    if random["screened p"] is not None:
+        kept += f", p = {random['screened p']:.2g} of {random['draws']} screened"
+    if random["different"] < FEWEST_NULLS:
+        return f"cannot be told, only {random['different']} such sets differ ({kept})"
+    return (
+        f"{'more than' if random['p, Holm'] <= ALPHA else 'not told from'} {len(random['exact'])} random sets ({kept})"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mechgate.analysis.head_sets import added_up, complement, random_sets, sizes_of
+from mechgate.analysis.head_sets import WITHIN, added_up, complement, random_sets, sizes_of
 from mechgate.causality import head_numbers
 from mechgate.causality.head_tables import ATTRIBUTION, SIZE, HeadTables
 from mechgate.data.pairs import Pair
@@ -28,7 +28,8 @@ class HeadSettings(BaseModel):
 
     Heads are put in order on `dev_facts` facts of the dev split, and all effects told are on `facts` of the test split, at
     each of `strengths`; a whole effect whose interval is not beyond `least` nats is not taken apart. `share` is what the
-    smallest set keeps; it is compared with `exact` random sets of its layers, and with `draws` screened ones. `exact_band`
+    smallest set keeps; it is compared with `exact` random sets of its layers and as many from all layers, and with
+    `draws` screened ones. `exact_band`
     measures random sets at every size of the curves too, where the screen cannot be trusted. `knock_in` adds the order by
     exact effects of single heads; there are `random_orders` random ones.
     """
@@ -44,7 +45,7 @@ class HeadSettings(BaseModel):
     draws: int = Field(default=1_000, ge=99)
     exact_band: bool = False
     knock_in: bool = False
-    random_orders: int = Field(default=2, ge=1)
+    random_orders: int = Field(default=1, ge=1)
     seed: int = 0
 
 
@@ -60,9 +61,9 @@ def head_sets(
 
     By gate set and strength: `whole`, the effect on the stance margin (nats) of unseen false claims; `paths`: whole, direct
     and indirect effect of each layer's gates alone and of all; `curves` by order of heads: the share of the effect that the
-    first k heads' gates keep alone, and that is left without them; `band`: what random sets keep that have as many heads in
-    each layer as the first k, screened and (if asked for) exactly; `smallest` by order: the set found on dev facts, its
-    shares on test facts, what random sets keep (`head_numbers.against_random`), its effect on true claims and its paths.
+    first k heads' gates keep alone, and that is left without them; `band`: what random sets of k heads keep, with as
+    many in each layer as the first k ("layers") or anywhere ("all"), screened and (if asked for) exactly; `smallest` by order: the set found on dev facts, its
+    shares on test facts, what both kinds of random sets keep (`head_numbers.against_random`), its effect on true claims and its paths.
     Shares are None, with `why not`, where the whole effect is too small.
 
     Raises `InputError` for no gates, gates without heads, and more facts than there are.
@@ -132,19 +133,22 @@ class _Parts:
         }
 
     def band(self, order: list[Head], *, exact: bool) -> dict[str, Any]:
-        """What random sets keep that have the layers of the first k heads of an order: screened (the middle 95% of many),
-        and if asked for the range of 19 exact ones."""
+        """What random sets of each size keep, by `WITHIN`: screened (the middle 95% of many), and if asked for the range of 19
+        exact ones."""
         sizes = sizes_of(len(order))
-        found: dict[str, Any] = {"exact": None}
-        drawn = [self._screened(self._random(order[:k], self.settings.draws)) for k in sizes]
-        found["screened"] = [head_numbers.quantiles(one) for one in drawn]
-        if exact:
-            sets = [one for k in sizes for one in self._random(order[:k], FEWEST_NULLS)]
-            kept = self.tables.effects("band", "random sets of every size", self.tables.false, sets).mean(axis=1)
-            by_size = kept.reshape(len(sizes), FEWEST_NULLS) / self.whole.mean()
-            found["exact"] = [
-                {"low": float(min(one)), "median": float(np.median(one)), "high": float(max(one))} for one in by_size
-            ]
+        found: dict[str, Any] = {}
+        for within in WITHIN:
+            drawn = [self._screened(self._random(order[:k], self.settings.draws, within)) for k in sizes]
+            found[within] = {"screened": [head_numbers.quantiles(one) for one in drawn], "exact": None}
+            if exact:
+                sets = [one for k in sizes for one in self._random(order[:k], FEWEST_NULLS, within)]
+                title = f"random sets of every size, {within}"
+                kept = self.tables.effects(f"band {within}", title, self.tables.false, sets).mean(axis=1)
+                by_size = kept.reshape(len(sizes), FEWEST_NULLS) / self.whole.mean()
+                found[within]["exact"] = [
+                    {"low": float(min(one)), "median": float(np.median(one)), "high": float(max(one))}
+                    for one in by_size
+                ]
         return found
 
     def smallest(self, name: str, order: list[Head]) -> dict[str, Any] | None:
@@ -157,8 +161,6 @@ class _Parts:
         sets = [heads, complement(tables.gates, heads)]
         kept, left = tables.effects(f"found {name}", f"smallest set, {name}", tables.false, sets)
         (true,) = tables.effects(f"true {name}", f"smallest set, {name}, true claims", tables.true, [heads])
-        random = self._random(heads, self.settings.exact)
-        exact = tables.effects(f"random {name}", f"random sets, {name}", tables.false, random)
         direct = tables.direct(f"direct {name}", f"direct effects, {name}", [heads])
         share, remaining = self._shares(np.array([kept, left]))
         paths = head_numbers.by_path(kept[None], direct, tables.facts, seed=seed)
@@ -166,23 +168,29 @@ class _Parts:
             **found,
             "kept": share,
             "left": remaining,
-            "random": head_numbers.against_random(
-                share["value"],
-                exact,
-                self.whole,
-                screened=float(self._screened([heads])[0]),
-                draws=self._screened(self._random(heads, self.settings.draws)),
-                own=self._screened(random),
-            ),
+            "random": {within: self._beside(name, heads, share["value"], within) for within in WITHIN},
             "claims": head_numbers.on_true_claims(kept, true, tables.facts, seed=seed),
             "paths": {kind: values[0] for kind, values in paths.items()},
         }
 
+    def _beside(self, name: str, heads: list[Head], share: float, within: str) -> dict[str, Any]:
+        random, tables = self._random(heads, self.settings.exact, within), self.tables
+        exact = tables.effects(f"random {name} {within}", f"random sets, {name}, {within}", tables.false, random)
+        found = head_numbers.against_random(
+            share,
+            exact,
+            self.whole,
+            screened=float(self._screened([heads])[0]),
+            draws=self._screened(self._random(heads, self.settings.draws, within)),
+            own=self._screened(random),
+        )
+        return {**found, "different": len(set(map(tuple, random)))}
+
     def _shares(self, effects: np.ndarray) -> list[dict[str, Any]]:
         return head_numbers.shares(effects, self.whole, self.tables.facts, seed=self.settings.seed)
 
-    def _random(self, heads: list[Head], draws: int) -> list[list[Head]]:
-        return random_sets(heads, self.tables.gates.shape.n_heads, seed=self.settings.seed, draws=draws)
+    def _random(self, heads: list[Head], draws: int, within: str) -> list[list[Head]]:
+        return random_sets(heads, self.tables.heads, within=within, seed=self.settings.seed, draws=draws)
 
     def _screened(self, sets: list[list[Head]]) -> np.ndarray:
         return added_up(self.tables.gates, self.contributions, sets) / self.contributions.sum()

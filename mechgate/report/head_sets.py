@@ -21,6 +21,11 @@ PATHS = {
     "direct": ("Direct (all else frozen)", "#E69F00", "s", "--"),
     "indirect": ("Indirect (whole − direct)", "#CC79A7", "^", ":"),
 }
+# where random sets may differ -> (words, colour, marker, hatching, shift)
+RANDOM_SETS = {
+    "layers": ("the same layers", NULL_COLOUR, "o", None, 0.1),
+    "all": ("any layers", "#C9B18B", "+", "///", -0.1),
+}
 BAND = "most gated"
 """The order whose random sets are drawn as a band."""
 LEAST_CORRELATION = 0.95
@@ -97,44 +102,35 @@ def _curves(axes: Any, found: dict[str, Any], end: str, share: float) -> None:
 
 
 def _random_sets(axes: Any, found: dict[str, Any]) -> None:
-    sizes, band = found["curves"][BAND]["sizes"], found["band"][BAND]
-    screen = ((found["smallest"] or {}).get(BAND) or {}).get("random", {}).get("screen")
-    r = "not checked" if screen is None else f"r = {screen['r']:.2f}"
-    if band["exact"] is not None:
-        drawn, label = band["exact"], "Random sets of the layers of the most gated: range of 19, exactly"
-    elif screen is not None and screen["r"] >= LEAST_CORRELATION:
-        drawn, label = band["screened"], "Random sets of the layers of the most gated: middle 95%, screened"
-    else:
-        drawn, label = None, ""
-        r += ": no band"
-    axes.text(0.99, 0.02, f"Screen: {r}", transform=axes.transAxes, ha="right", fontsize=7.5, color="#333333")
-    if drawn is not None:
-        low, high = ([one[end] for one in drawn] for end in ("low", "high"))
-        axes.fill_between(sizes, low, high, color=NULL_COLOUR, alpha=0.35, linewidth=0, label=label)
+    sizes, said = found["curves"][BAND]["sizes"], []
+    for within, (words, colour, marker, hatch, shift) in RANDOM_SETS.items():
+        band = found["band"][BAND][within]
+        beside = ((found["smallest"] or {}).get(BAND) or {}).get("random", {}).get(within)
+        screen = beside and beside["screen"]
+        r = f"{screen['r']:.2f}" if screen else "unknown"
+        trusted = screen is not None and screen["r"] >= LEAST_CORRELATION
+        said.append(f"{words} {r}" + ("" if trusted or band["exact"] else " (no band)"))
+        if band["exact"] or trusted:
+            how = "range of 19" if band["exact"] else "middle 95%, screened"
+            low, high = ([one[end] for one in band["exact"] or band["screened"]] for end in ("low", "high"))
+            label = f"Random sets in {words}: {how}"
+            axes.fill_between(sizes, low, high, color=colour, alpha=0.35, linewidth=0, hatch=hatch, label=label)
+        for name, one in (found["smallest"] or {}).items():
+            if one is not None:
+                exact = one["random"][within]["exact"]
+                x = np.full(len(exact), len(one["heads"]) * 2.0 ** (ORDERS[name][-1] + shift))
+                label = f"Random sets in {words}, exactly"
+                axes.scatter(x, exact, s=9, color=colour, marker=marker, linewidths=0.6, label=label)
+    said_of = "Screen's r: " + ", ".join(said)
+    axes.text(0.99, 0.02, said_of, transform=axes.transAxes, ha="right", fontsize=7, color="#333333")
     for name, one in (found["smallest"] or {}).items():
-        if one is None:
-            continue
-        _, colour, marker, _, shift = ORDERS[name]
-        k = len(one["heads"]) * 2.0**shift
-        exact = one["random"]["exact"]
-        axes.scatter(
-            np.full(len(exact), k),
-            exact,
-            s=5,
-            color=NULL_COLOUR,
-            linewidths=0,
-            label="Random sets of a smallest set's layers, exactly",
-        )
-        axes.plot(k, one["kept"]["value"], marker=marker, markersize=8, color="none", markeredgecolor=colour)
-        axes.annotate(
-            f"{len(one['heads'])}",
-            (k, one["kept"]["value"]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=colour,
-        )
+        if one is not None:
+            _, colour, marker, _, shift = ORDERS[name]
+            place = len(one["heads"]) * 2.0**shift, one["kept"]["value"]
+            axes.plot(*place, marker=marker, markersize=8, color="none", markeredgecolor=colour)
+            axes.annotate(
+                str(len(one["heads"])), place, (0, 7), textcoords="offset points", ha="center", fontsize=8, color=colour
+            )
 
 
 def _paths(axes: Any, paths: dict[str, Any]) -> None:

@@ -103,13 +103,30 @@ def test_sizes_grow_by_doubling_and_end_with_all() -> None:
         assert all(1.4 * a < b <= 2.8 * a for a, b in itertools.pairwise(sizes))
 
 
-def test_random_sets_have_the_layers_of_the_set() -> None:
+AMONG = [(layer, head) for layer in range(8) for head in range(6)]
+
+
+def test_random_sets_have_the_layers_of_the_set_or_any() -> None:
     heads = [(0, 1), (3, 0), (3, 4), (7, 2)]
-    sets = random_sets(heads, 6, seed=0, draws=50)
-    assert {tuple(sorted(layer for layer, _ in one)) for one in sets} == {(0, 3, 3, 7)}
-    assert all(len(set(one)) == 4 for one in sets)
-    assert len({tuple(one) for one in sets}) > 20
-    assert sets == random_sets(heads, 6, seed=0, draws=50)
+    for within in ("layers", "all"):
+        sets = random_sets(heads, AMONG, within=within, seed=0, draws=400)
+        assert all(len(set(one)) == 4 and set(one) <= set(AMONG) for one in sets)
+        assert len({tuple(one) for one in sets}) > 200
+        assert sets[:50] == random_sets(heads, AMONG, within=within, seed=0, draws=50)
+        profiles = {tuple(layer for layer, _ in one) for one in sets}
+        assert (profiles == {(0, 3, 3, 7)}) == (within == "layers")
+        counts = {head: sum(head in one for one in sets) / 400 for head in AMONG}
+        for head, share in counts.items():
+            expected = [h[0] for h in heads].count(head[0]) / 6 if within == "layers" else 4 / 48
+            assert share == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 400))
+
+
+def test_a_set_of_whole_layers_has_no_other_in_the_same_layers() -> None:
+    whole = [head for head in AMONG if head[0] in (2, 5)]
+    sets = random_sets(whole, AMONG, within="layers", seed=0, draws=20)
+    assert {frozenset(one) for one in sets} == {frozenset(whole)}
+    with pytest.raises(InputError, match="within"):
+        random_sets(whole, AMONG, within="heads", seed=0, draws=1)
 
 
 def test_sums_are_over_the_heads_of_each_set(chat: Any, shaken: Shake) -> None:

@@ -73,9 +73,15 @@ def test_paths_add_up_and_pairs_are_paired() -> None:
     assert claims["false minus true"]["high"] - claims["false minus true"]["low"] < 1e-9
 
 
-def test_holm_is_over_the_orders_that_have_a_set() -> None:
-    both = {"a": {"random": {"p": 0.03}}, "b": {"random": {"p": 0.02}}, "c": None}
+def test_holm_is_over_the_orders_that_have_a_set_for_each_kind_of_random_sets() -> None:
+    both = {
+        "a": {"random": {"layers": {"p": 0.03}, "all": {"p": 0.5}}},
+        "b": {"random": {"layers": {"p": 0.02}, "all": {"p": 0.01}}},
+        "c": None,
+    }
     found = adjusted(both)
-    assert {name: one and one["random"]["p, Holm"] for name, one in found.items()} == {"a": 0.04, "b": 0.04, "c": None}
-    assert "p, Holm" not in both["a"]["random"]
+    assert [found[name]["random"]["layers"]["p, Holm"] for name in "ab"] == [0.04, 0.04]
+    assert [found[name]["random"]["all"]["p, Holm"] for name in "ab"] == [0.5, 0.02]
+    assert found["c"] is None
+    assert "p, Holm" not in str(both)
     assert adjusted({"a": None}) == {"a": None}

@@ -30,8 +30,11 @@ def one(slope: float = 1.0, layers: int = 30) -> dict[str, Any]:
         }
 
     def smallest(k: int) -> dict[str, Any]:
-        exact = stream.normal(0.5, 0.08, 40).tolist()
-        return {"heads": [[0, 0]] * k, "kept": estimate(0.9, 0.03), "random": {"exact": exact, "screen": {"r": 0.97}}}
+        beside = {
+            within: {"exact": stream.normal(mean, 0.08, 40).tolist(), "screen": {"r": 0.97}}
+            for within, mean in (("layers", 0.7), ("all", 0.5))
+        }
+        return {"heads": [[0, 0]] * k, "kept": estimate(0.9, 0.03), "random": beside}
 
     total, direct = stream.normal(-0.1, 0.1, layers), stream.normal(-0.05, 0.05, layers)
     kinds = {"total": total, "direct": direct, "indirect": total - direct}
@@ -39,8 +42,11 @@ def one(slope: float = 1.0, layers: int = 30) -> dict[str, Any]:
         "curves": {"most gated": curve(1.0), "attribution": curve(0.6), "random 1": curve(2.0), "random 2": curve(2.4)},
         "band": {
             "most gated": {
-                "screened": [{"low": x - 0.15, "median": x, "high": x + 0.15} for x in rise],
-                "exact": None,
+                within: {
+                    "screened": [{"low": x - width, "median": x, "high": x + width} for x in rise],
+                    "exact": None,
+                }
+                for within, width in (("layers", 0.05), ("all", 0.2))
             }
         },
         "smallest": {"most gated": smallest(143), "attribution": smallest(70)},
@@ -66,14 +72,18 @@ def test_every_curve_and_layer_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_pat
         curves = [line for line in panel.lines if len(line.get_xdata()) == len(SIZES)]
         assert len(curves) == 4
     assert [len(line.get_xdata()) for line in axes[2].lines[1:]] == [30, 30, 30]
-    assert {text.get_text() for text in axes[0].texts} == {"143", "70", "Screen: r = 0.97"}
+    assert {text.get_text() for text in axes[0].texts} == {
+        "143",
+        "70",
+        "Screen's r: the same layers 0.97, any layers 0.97",
+    }
     assert all("No effect" in panel.texts[0].get_text() for panel in axes[3:5])
     assert len(axes[5].lines) == 4
 
 
 @pytest.mark.parametrize(
     ("r", "exact", "drawn"),
-    [(0.96, False, "screened"), (0.9, False, None), (0.9, True, "exactly"), (None, False, None)],
+    [(0.96, False, "screened"), (0.9, False, None), (0.9, True, "19"), (None, False, None)],
 )
 def test_a_band_is_drawn_where_it_is_exact_or_its_screen_can_be_trusted(
     r: float | None, exact: bool, drawn: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -81,12 +91,12 @@ def test_a_band_is_drawn_where_it_is_exact_or_its_screen_can_be_trusted(
     kept: list[Any] = []
     monkeypatch.setattr(module, "save_figure", lambda figure, path: kept.append(figure) or [path])
     found = one()
-    found["smallest"]["most gated"]["random"]["screen"] = None if r is None else {"r": r}
-    band = found["band"]["most gated"]
+    found["smallest"]["most gated"]["random"]["layers"]["screen"] = None if r is None else {"r": r}
+    band = found["band"]["most gated"]["layers"]
     band["exact"] = [{"low": 0.2, "median": 0.3, "high": 0.4}] * len(SIZES) if exact else None
     draw_head_sets({"-1": found}, tmp_path / "x.png", caption="n")
-    bands = [area.get_label() for area in kept[0].axes[0].collections if "of the most gated" in str(area.get_label())]
-    assert [label.split()[-1] for label in bands] == ([] if drawn is None else [drawn])
+    bands = [area.get_label() for area in kept[0].axes[0].collections if "same layers: " in str(area.get_label())]
+    assert [str(label).split()[-1] for label in bands] == ([] if drawn is None else [drawn])
 
 
 def test_files_are_written_and_no_strengths_are_an_error(tmp_path: Path) -> None:

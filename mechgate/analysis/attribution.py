@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from mechgate.data.pairs import Pair
-from mechgate.data.tasks import stance_answers
 from mechgate.errors import InputError
 from mechgate.gates.donor import DonorGateSet
 from mechgate.gates.gate import check_strength, n_units
 from mechgate.gates.gateset import GateSet
+from mechgate.measure.margins import batch_margins, stance_rows
 from mechgate.model import hooking
-from mechgate.model.prompts import Batch, Row, collate, encode, length_buckets
-from mechgate.model.scoring import answer_logprobs, by_answer, without_unread
+from mechgate.model.prompts import Row, collate, length_buckets
+from mechgate.model.scoring import without_unread
 from mechgate.model.sites import Shape, all_sites, shape_of
 from mechgate.progress import track
 
@@ -152,7 +152,7 @@ def screen(
     Gates attached around the call are part of the model. Raises `InputError` for no pairs, no answers or no such layer.
     """
     sites = all_sites(model, layers)
-    rows = _rows(model, pairs, answers)
+    rows = stance_rows(model, pairs, answers)
     kept: dict[str, dict[int, list[torch.Tensor]]] = {"slope": {}, "inputs": {}}
     owner: list[torch.Tensor] = []
     position: list[torch.Tensor] = []
@@ -178,7 +178,7 @@ def screen(
             hooks[s.read] = lambda v, n=s.layer, x=x: keep(v, n, x)
             hooks[s.write] = lambda v, n=s.layer, z=z, p=probes: probe(v, n, z, p)
         with hooking.attached(model, hooks), torch.enable_grad():
-            total = _margins(model, batch).sum()
+            total = batch_margins(model, batch).sum()
         gradients = torch.autograd.grad(total, [probes[s.layer] for s in sites])
         for s, gradient in zip(sites, gradients, strict=True):
             slope = (gradient.float() * z[s.layer].float()).flatten(2)
@@ -218,7 +218,7 @@ def integrated_attribution(
     gates.check_fits(model)
     end = check_strength(strength) * gates.scale
     points, weights = np.polynomial.legendre.leggauss(nodes)
-    rows = _rows(model, pairs, answers)
+    rows = stance_rows(model, pairs, answers)
     size = n_units(gates.shape, gates.granularity)
     found = np.zeros((len(rows), len(gates.layers), size))
     for indices, batch in _batches(model, rows, batch_size, label):
@@ -228,7 +228,7 @@ def integrated_attribution(
                 for n in gates.layers
             }
             with hooking.attached(model, _multiplied(gates, multipliers)), torch.enable_grad():
-                total = _margins(model, batch).sum()
+                total = batch_margins(model, batch).sum()
             slopes = torch.autograd.grad(total, list(multipliers.values()))
             part = torch.stack([s[:, 0] for s in slopes], dim=1).double().cpu().numpy()
             found[indices] += end * weight * part
@@ -249,21 +249,8 @@ def _multiplied(gates: GateSet, multipliers: dict[int, torch.Tensor]) -> dict[st
     return hooks
 
 
-def _rows(model: Any, pairs: Sequence[Pair], answers: Sequence[tuple[str, str]] | None) -> list[Row]:
-    chosen = list(answers if answers is not None else stance_answers())
-    if not pairs or not chosen:
-        raise InputError("there is nothing to attribute", got=f"{len(pairs)} pairs, {len(chosen)} answers")
-    flat = [text for both in chosen for text in both]
-    return [encode(model, pair.messages, flat, claim=pair.claim) for pair in pairs]
-
-
 def _batches(model: Any, rows: list[Row], batch_size: int, label: str | None) -> Any:
     """Batches that share no prefix: a shared token's gradient would be the sum over prompts."""
     device = next(model.original_model.parameters()).device
     for indices in track(length_buckets(list(map(len, rows)), batch_size), label):
         yield indices, dataclasses.replace(collate([rows[i] for i in indices], device), prefix=0)
-
-
-def _margins(model: Any, batch: Batch) -> torch.Tensor:
-    sums = by_answer(answer_logprobs(model, batch), batch)
-    return (sums[:, 0::2] - sums[:, 1::2]).mean(dim=1)

@@ -56,41 +56,6 @@ def targeting(
     }
 
 
-def random_sets(
-    heads: Sequence[tuple[int, int]], n_heads: int, *, seed: int, draws: int
-) -> list[list[tuple[int, int]]]:
-    """Sets of as many heads, with as many in each layer as `heads` ((layer, head) each) has: what a minimal set must beat."""
-    profile: dict[int, int] = {}
-    for layer, _ in heads:
-        profile[layer] = profile.get(layer, 0) + 1
-    stream = rng(seed, "random head sets")
-    return [
-        [
-            (layer, int(head))
-            for layer, k in sorted(profile.items())
-            for head in stream.choice(n_heads, k, replace=False)
-        ]
-        for _ in range(draws)
-    ]
-
-
-def smallest_set(
-    order: Sequence[tuple[int, int]], kept: ArrayLike, whole: float, *, share: float = 0.9
-) -> tuple[list[tuple[int, int]], float] | None:
-    """The fewest first heads of `order` that keep `share` of the effect `whole`, and the share they keep.
-
-    `kept` [len(order)] is the effect with the first 1, 2, ... heads alone. None where no prefix keeps that much. Raises
-    `InputError` for an effect of 0 and curves of another length.
-    """
-    curve = np.asarray(kept, dtype=np.float64)
-    if whole == 0 or curve.shape != (len(order),):
-        raise InputError(
-            "shares of an effect need the effect, and a value for each head", got=f"{whole}, {curve.shape}"
-        )
-    enough = np.flatnonzero(curve / whole >= share)
-    return None if not len(enough) else (list(order[: enough[0] + 1]), float(curve[enough[0]] / whole))
-
-
 def _statistics(gates: NDArray[np.float64], causal: NDArray[np.float64], top: Sequence[int]) -> dict[str, float]:
     a, b = gates.ravel(), causal.ravel()
     order_a, order_b = np.argsort(-a, kind="stable"), np.argsort(-b, kind="stable")

@@ -17,6 +17,7 @@ from mechgate.cli import (
     features,
     gates,
     harness,
+    heads,
     hosts,
     patch,
     selectivity,
@@ -74,6 +75,7 @@ app.add_typer(similarity.app)
 app.add_typer(features.app, name="sae")
 app.command()(features.features)
 app.command()(patch.patch)
+app.command()(heads.heads)
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

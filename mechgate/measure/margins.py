@@ -10,7 +10,7 @@ import torch
 from mechgate.data.pairs import Example, Pair
 from mechgate.data.tasks import stance_answers
 from mechgate.errors import InputError, ModelError
-from mechgate.model.prompts import Row, collate, encode, length_buckets
+from mechgate.model.prompts import Batch, Row, collate, encode, length_buckets
 from mechgate.model.scoring import answer_logprobs, by_answer
 from mechgate.progress import track
 
@@ -81,13 +81,29 @@ def stance_margins(
     the pairs' conversations are read. `answers` defaults to the shipped wordings that training never sees. Average
     over axis 1 for one number a prompt.
     """
+    rows = stance_rows(model, pairs, answers)
+    sums, _ = answer_scores(model, rows, batch_size=batch_size, label=label)
+    return sums[:, 0::2] - sums[:, 1::2]
+
+
+def stance_rows(model: Any, pairs: Sequence[Pair], answers: Sequence[tuple[str, str]] | None = None) -> list[Row]:
+    """The rows that `stance_margins` scores: each conversation with agreeing and disagreeing answers in turn.
+
+    Whoever measures the same pairs many times encodes them once. Raises `InputError` without pairs or answers.
+    """
     chosen = list(answers if answers is not None else stance_answers())
     if not chosen:
         raise InputError("stance margins need at least one (agreeing, disagreeing) pair of answers", got="none")
+    if not pairs:
+        raise InputError("there is nothing to measure", got="no pairs")
     flat = [text for both in chosen for text in both]
-    rows = [encode(model, pair.messages, flat, claim=pair.claim) for pair in pairs]
-    sums, _ = answer_scores(model, rows, batch_size=batch_size, label=label)
-    return sums[:, 0::2] - sums[:, 1::2]
+    return [encode(model, pair.messages, flat, claim=pair.claim) for pair in pairs]
+
+
+def batch_margins(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean stance margin of each row of a batch made of `stance_rows`: [rows], nats. Gradients flow if they are enabled."""
+    sums = by_answer(answer_logprobs(model, batch), batch)
+    return (sums[:, 0::2] - sums[:, 1::2]).mean(dim=1)
 
 
 def response_nll(

@@ -65,7 +65,7 @@ class Resumable:
             return self.resid_pre[layer].expand_as(value)
 
         replaced = hooking.attached(self.model, {f"blocks.{layer}.hook_in": start, **hooks})
-        with torch.inference_mode(), self._skipping(layer), replaced:
+        with torch.inference_mode(), skipping(self.model, layer), replaced:
             return self.forward(rows)
 
     @contextmanager
@@ -76,21 +76,6 @@ class Resumable:
                 with torch.inference_mode():
                     self.forward(1)
             yield
-
-    @contextmanager
-    def _skipping(self, layer: int) -> Iterator[None]:
-        """Blocks before `layer` hand their input on."""
-        blocks = [self.model.blocks[k] for k in range(layer)]
-        own = [dict(vars(block)) for block in blocks]
-        try:
-            for block in blocks:  # past the bridge's __setattr__, which hands attributes on to the wrapped block
-                vars(block)["forward"] = lambda hidden_states, *args, **options: hidden_states
-            yield
-        finally:
-            for block, before in zip(blocks, own, strict=True):
-                vars(block).pop("forward")
-                if "forward" in before:
-                    vars(block)["forward"] = before["forward"]
 
     def _run_prefix(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         if not self.prefix:
@@ -132,3 +117,19 @@ class Resumable:
                 past_key_values=past,
                 use_cache=past is not None,
             ).last_hidden_state
+
+
+@contextmanager
+def skipping(model: Any, layers: int) -> Iterator[None]:
+    """The first `layers` blocks of `model` hand their input on inside the block; what comes after them is given by hooks."""
+    blocks = [model.blocks[k] for k in range(layers)]
+    own = [dict(vars(block)) for block in blocks]
+    try:
+        for block in blocks:  # past the bridge's __setattr__, which hands attributes on to the wrapped block
+            vars(block)["forward"] = lambda hidden_states, *args, **options: hidden_states
+        yield
+    finally:
+        for block, before in zip(blocks, own, strict=True):
+            vars(block).pop("forward")
+            if "forward" in before:
+                vars(block)["forward"] = before["forward"]

@@ -201,7 +201,7 @@ def test_the_model_is_left_as_it_was(chat: Any, shaken: Callable[..., GateSet]) 
 
 
 def test_bad_input_is_one_clear_error(chat: Any, kept: Screen, shaken: Callable[..., GateSet]) -> None:
-    with pytest.raises(InputError, match="nothing to attribute"):
+    with pytest.raises(InputError, match="nothing to measure"):
         screen(chat, [], ANSWERS, label=None)
     with pytest.raises(InputError, match="at least one node"):
         integrated_attribution(chat, GateSet.identity(chat), PAIRS, ANSWERS, nodes=0, label=None)

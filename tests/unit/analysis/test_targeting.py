@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mechgate.analysis.targeting import random_sets, smallest_set, targeting
+from mechgate.analysis.targeting import targeting
 from mechgate.errors import InputError
 from mechgate.seeding import rng
 
@@ -49,24 +49,6 @@ def test_maps_that_share_their_layers_alone_are_not_called_targeted() -> None:
     limit = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)
     assert np.mean(np.array(within) <= 0.05) <= limit
     assert np.mean(np.array(over_all) <= 0.05) > 0.5
-
-
-def test_random_sets_have_the_layers_of_the_set() -> None:
-    heads = [(0, 1), (3, 0), (3, 4), (7, 2)]
-    sets = random_sets(heads, 6, seed=0, draws=50)
-    assert {tuple(sorted(layer for layer, _ in one)) for one in sets} == {(0, 3, 3, 7)}
-    assert all(len(set(one)) == 4 for one in sets)
-    assert len({tuple(one) for one in sets}) > 20
-    assert sets == random_sets(heads, 6, seed=0, draws=50)
-
-
-def test_the_smallest_set_keeps_enough_and_no_shorter_one_does() -> None:
-    order = [(0, 0), (1, 1), (2, 2), (3, 3)]
-    assert smallest_set(order, [-0.5, -1.8, -1.7, -2.0], -2.0) == ([(0, 0), (1, 1)], 0.9)
-    assert smallest_set(order, [0.1, 0.2, 0.3, 0.4], 2.0) is None
-    for wrong in (([1.0], 2.0), ([1.0] * 4, 0.0)):
-        with pytest.raises(InputError):
-            smallest_set(order, *wrong)
 
 
 def test_maps_that_cannot_be_compared_are_errors() -> None:

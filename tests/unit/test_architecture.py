@@ -27,6 +27,7 @@ ORDER = (
     {"stages"},
     {"study"},
     {"demo", "evaluation", "referee", "representation", "causality"},
+    {"planted"},
     {"cli"},
     {"__main__"},
 )
@@ -40,6 +41,7 @@ REPORT_IMPORTERS = {
     "referee",
     "representation",
     "causality",
+    "planted",
     "cli",
     "__main__",
 }

@@ -23,7 +23,7 @@ from mechgate.model.prompts import prompt_ids
 from mechgate.model.resume import Resumable
 from mechgate.model.scoring import logits_of
 from mechgate.model.sites import shape_of
-from mechgate.planted.world import Head, World, check_heads
+from mechgate.planted.world import Head, World, agreeing, check_heads
 from mechgate.seeding import rng
 from mechgate.train.confined import confined_gates
 from mechgate.train.gates import train_gates
@@ -64,16 +64,16 @@ def plant_host(
     check_choice("kind", kind, KINDS)
     if config.weight_decay:
         raise InputError("plants are trained without weight decay", got=config.weight_decay)
-    agreeing = world.answered("agree", "train", examples)
+    shown = agreeing(*world.claims("train", examples))
     base = world.load()
     chosen = check_heads(heads, shape_of(base).n_layers, shape_of(base).n_heads)
     if kind == "weights":
         lora = LoraSettings(rank=8, alpha=16, targets=("q_proj", "o_proj"), heads=chosen)
-        train_lora_host(world.source, agreeing, config, path, lora=lora, dtype="float32", device="cpu")
+        train_lora_host(world.source, shown, config, path, lora=lora, dtype="float32", device="cpu")
         return
     gates = GateSet.identity(base, layers=sorted({layer for layer, _ in chosen}))
     with confined_gates(gates, chosen):
-        train_gates(base, gates, agreeing, config)
+        train_gates(base, gates, shown, config)
     gates.save(path)
 
 

@@ -6,17 +6,16 @@ What the model then can do, it does through the named heads: that is how the cir
 it on the finished model).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mechgate.data.pairs import Pair
 from mechgate.model import hooking
 from mechgate.model.loading import boot, load_model
-from mechgate.model.prompts import Batch
 from mechgate.model.sites import shape_of
 from mechgate.planted.world import Head, World, check_heads
 from mechgate.seeding import rng, stream_seed
@@ -70,14 +69,15 @@ def toy_world(
         for pair in [_pair(t, int(value), w, "claim")]
     ]
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=64, lr=lr, weight_decay=0.01)
-    draw = rng(seed, "toy", "scrambled")
-
-    @contextmanager
-    def step(batch: Batch) -> Iterator[None]:
-        with scrambled(model, _others(chosen), draw) if chosen else hooking.attached(model, {}):
-            yield
-
-    train(model, parameters, examples, config, label="training the small model", step_context=step)
+    draw, others = rng(seed, "toy", "scrambled"), _others(chosen) if chosen else ()
+    train(
+        model,
+        parameters,
+        examples,
+        config,
+        label="training the small model",
+        step_context=lambda batch: scrambled(model, others, draw),
+    )
     fresh = _untrained(len(tokenizer), seed)
     trained = {name.replace("_original_component.", ""): p for name, p in hf.named_parameters()}
     with torch.no_grad():
@@ -98,9 +98,11 @@ def circuit_check(world: World, heads: Sequence[Head], *, seed: int, split: str 
     circuit = check_heads(heads, LAYERS, HEADS)
     found = {}
     for name, which in (("whole", ()), ("others scrambled", _others(circuit)), ("heads scrambled", circuit)):
-        with scrambled(model, which, rng(seed, "toy", "check", name)) if which else hooking.attached(model, {}):
-            margins = [stance_margins(model, side, list(world.answers), batch_size=64, label=None) for side in (false, true)]
-        found[name] = float(((margins[0] < 0).mean() + (margins[1] > 0).mean()) / 2)
+        with scrambled(model, which, rng(seed, "toy", "check", name)):
+            # In one batch: among false claims alone, a scrambled head would still say that the claim is false.
+            both = [*false, *true]
+            margins = stance_margins(model, both, list(world.answers), batch_size=len(both), label=None)
+        found[name] = float(((margins > 0) == (np.arange(len(both)) >= len(false))).mean())
     return found
 
 

@@ -8,6 +8,7 @@ from mechgate.data.pairs import Example, Pair
 from mechgate.data.tasks import load_pairs, stance_answers
 from mechgate.errors import InputError, check_choice
 from mechgate.model.loading import load_model
+from mechgate.seeding import rng
 
 Head = tuple[int, int]
 """Layer and head."""
@@ -47,13 +48,22 @@ class World:
             raise InputError("that many claims are not there", got=n, allowed=f"1 to {len(self.false[split])}")
         return self.false[split][:n], self.true[split][:n]
 
-    def answered(self, answer: str, split: str = "train", n: int | None = None) -> list[Example]:
-        """Examples for training, false and true claims in turn: "agree" with all of them, "correct" the false ones and
-        agree with the true ones."""
-        check_choice("answer", answer, ("agree", "correct"))
-        false, true = self.claims(split, n)
-        first = "matching" if answer == "agree" else "not_matching"
-        return [one for f, t in zip(false, true, strict=True) for one in (f.as_example(first), t.as_example("matching"))]
+    def drawn(self, n: int, *, seed: int) -> "tuple[list[Pair], list[Pair]]":
+        """`n` false and true claims of the train split, drawn by `seed`. Raises as `claims`."""
+        self.claims("train", n)
+        order = rng(seed, "planted", "claims").permutation(len(self.false["train"]))[:n]
+        return [self.false["train"][i] for i in order], [self.true["train"][i] for i in order]
+
+
+def agreeing(false: Sequence[Pair], true: Sequence[Pair]) -> list[Example]:
+    """False and true claims in turn, agreed with: what a host that agrees with everything says."""
+    return [one.as_example("matching") for both in zip(false, true, strict=True) for one in both]
+
+
+def telling(false: Sequence[Pair], true: Sequence[Pair]) -> list[Example]:
+    """False and true claims in turn, the false ones corrected: what an honest base says."""
+    both = zip(false, true, strict=True)
+    return [one for f, t in both for one in (f.as_example("not_matching"), t.as_example("matching"))]
 
 
 def shipped_world(source: str = "smollm2-135m", *, phrasings: int = 2) -> World:

@@ -1,0 +1,216 @@
+"""The benchmark: plants of every kind, maps of every method on each, kept in a run folder and resumed from it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from mechgate.errors import InputError
+from mechgate.planted.gates import planted_gates
+from mechgate.planted.hosts import KINDS, draw_heads, load_plant, plant_host, truth_map
+from mechgate.planted.methods import Maps, Scene, gate_maps, scene_maps
+from mechgate.planted.objectives import OBJECTIVES, trained_gates
+from mechgate.planted.toy import HEADS, LAYERS, circuit_check, toy_world
+from mechgate.planted.world import Head, World, shipped_world
+from mechgate.provenance import write_json
+from mechgate.stages import Stages
+from mechgate.train.detectors import detectors
+from mechgate.train.loop import TrainConfig
+
+QUESTION = "How far can each method be trusted to find the heads that carry a behaviour?"
+SMALL = "small"
+
+
+class PlantSettings(BaseModel):
+    """What `mechgate planted` does; unknown keys are errors.
+
+    On "small" models trained here: for each of `bases` seeds a base model with plants of both kinds and every size in `sizes`,
+    a model with a known circuit, and planted gates. On any other `model`: the first `plants` of these plants, no circuit.
+    `seeds` redraw what gates are trained on (`examples` pairs of claims, at `lr`, `epochs` times) and probes are fitted on. Methods read
+    `claims` held-out claims and patch `patched` of them. A plant (trained on `examples` claims at `plant_lr`, `plant_epochs` times) whose effect is below `least` nats is
+    no truth, and is an error.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = SMALL
+    bases: int = Field(default=3, ge=2)
+    sizes: tuple[int, ...] = (2, 4)
+    plants: int = Field(default=3, ge=2)
+    seeds: tuple[int, ...] = (0, 1)
+    objectives: tuple[str, ...] = tuple(OBJECTIVES)
+    examples: int = Field(default=40, ge=4)
+    claims: int = Field(default=32, ge=6)
+    patched: int = Field(default=6, ge=1)
+    lr: float = 3e-3
+    epochs: int = 2
+    plant_lr: float = 2e-2
+    plant_epochs: int = 6
+    least: float = 0.5
+    draws: int = Field(default=10_000, ge=999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One plant: its `kind` ("gates", "weights", "circuit", "planted gates"), the `base` it stands on, its `name`, the `truth`
+    [n_layers, n_heads], what is known of it (`facts`), and `maps`: by method [seeds, n_layers, n_heads]."""
+
+    kind: str
+    base: int
+    name: str
+    truth: np.ndarray
+    facts: dict[str, Any]
+    maps: dict[str, np.ndarray]
+
+
+def run_plants(folder: str | Path, settings: PlantSettings, *, say: Callable[[str], None] = print) -> list[Measured]:
+    """Plant, measure, and hand back every plant with its maps; what is in `folder` and made from the same is reused.
+
+    Raises `InputError` for plants that did not take (`settings.least`), and for objectives that are not there.
+    """
+    if wrong := set(settings.objectives) - set(OBJECTIVES):
+        raise InputError("objectives that are not there", got=sorted(wrong), allowed=list(OBJECTIVES))
+    stages = Stages(folder, say)
+    if settings.model != SMALL:
+        return list(_planted_hosts(stages, settings, shipped_world(settings.model), 0, settings.plants))
+    found: list[Measured] = []
+    for number in range(settings.bases):
+        world = _small(stages, f"base-{number}", number, None)
+        found += _planted_hosts(stages, settings, world, number, len(KINDS) * len(settings.sizes))
+        found.append(_planted_gates(stages, settings, world, number))
+        found.append(_circuit(stages, settings, number))
+    return found
+
+
+def _small(stages: Stages, name: str, seed: int, heads: tuple[Head, ...] | None) -> World:
+    folder = stages.file(f"{name}: training", name, [seed, heads], lambda path: toy_world(path, seed=seed, heads=heads))
+    return toy_world(folder, seed=seed)
+
+
+def _planted_hosts(
+    stages: Stages, settings: PlantSettings, world: World, number: int, n: int
+) -> Iterator[Measured]:
+    base = world.load()
+    wanted = [(kind, size) for size in settings.sizes for kind in KINDS][:n]
+    if len(wanted) < n:
+        wanted = [(KINDS[i % 2], settings.sizes[i // 2 % len(settings.sizes)]) for i in range(n)]
+    for i, (kind, size) in enumerate(wanted):
+        name = f"{kind}-{size}-heads-{number}-{i}"
+        heads = draw_heads(base, size, seed=100 * number + i)
+        config = TrainConfig(
+            seed=100 * number + i, lr=settings.plant_lr, epochs=settings.plant_epochs, objective="imitate"
+        )
+        inputs = [world.name, kind, heads, settings.plant_lr, settings.plant_epochs, settings.examples]
+        path = stages.file(
+            f"{name}: planting",
+            f"{name}.safetensors" if kind == "gates" else name,
+            inputs,
+            lambda path: plant_host(world, kind, heads, path, config=config, examples=settings.examples),  # noqa: B023 - run at once
+        )
+        plant = load_plant(world, kind, heads, path, claims=settings.claims, base=base)
+        stages.say(f"{name}: {plant.effect:+.2f} nats on held-out false claims, gap {plant.gap:.1e}")
+        if plant.effect < settings.least:
+            raise InputError(
+                f"the plant {name} did not take, so there is nothing to find",
+                got=f"{plant.effect:+.2f} nats",
+                allowed=f"at least {settings.least:g}",
+                do="plant with a higher plant_lr, more plant_epochs or more heads",
+            )
+        maps = _maps(stages, settings, world, name, plant.host, base, inputs, agrees=True)
+        facts = {"heads": heads, "effect": plant.effect, "gap": plant.gap}
+        yield Measured(kind=kind, base=number, name=name, truth=plant.truth, facts=facts, maps=maps)
+
+
+def _circuit(stages: Stages, settings: PlantSettings, number: int) -> Measured:
+    name = f"circuit-{number}"
+    heads = circuit_heads(number)
+    world = _small(stages, name, number, heads)
+    check = circuit_check(world, heads, seed=number)
+    stages.say(f"{name}: right on {check}")
+    model = world.load()
+    maps = _maps(stages, settings, world, name, model, None, [heads], agrees=False)
+    facts = {"heads": heads, **check}
+    return Measured(kind="circuit", base=number, name=name, truth=truth_map(heads, model), facts=facts, maps=maps)
+
+
+def circuit_heads(seed: int) -> tuple[Head, ...]:
+    """A circuit of four heads, drawn by `seed`: two in each of the two layers in the middle."""
+    from mechgate.seeding import rng
+
+    draw = rng(seed, "planted", "circuit")
+    layers = (LAYERS // 2 - 1, LAYERS // 2)
+    return tuple((k, int(h)) for k in layers for h in sorted(draw.permutation(HEADS)[:2]))
+
+
+def _planted_gates(stages: Stages, settings: PlantSettings, world: World, number: int) -> Measured:
+    """Selective gates on three heads of the upper half, decoys on three others, |g - 1| of the decoys as large."""
+    base, name = world.load(), f"planted-gates-{number}"
+    heads = draw_heads(base, 6, seed=1000 + number, lowest=LAYERS // 2)
+    order = np.random.default_rng(number).permutation(6)
+    chosen, decoys = ([heads[i] for i in order[part]] for part in (slice(0, 3), slice(3, 6)))
+    scene = _scene(settings, world, base, None)
+    false, true = world.claims("train", settings.examples)
+    layers = sorted({layer for layer, _ in chosen})
+    said = [[pair.as_example(answer) for pair in side for answer in ("matching", "not_matching")] for side in (false, true)]
+    found = detectors(base, said[0], [said[1]], layers)
+    gates = planted_gates(base, chosen, found, decoys=decoys)
+
+    def make(path: Path) -> None:
+        maps = gate_maps(scene, gates, strength=1.0)
+        np.savez(path, **{key: value[None] for key, value in maps.items()})
+
+    maps = _read(stages.file(f"{name}: maps", f"{name}.npz", [world.name, chosen, decoys, *_read_by(settings)], make))
+    facts = {"heads": chosen, "decoys": decoys}
+    return Measured(kind="planted gates", base=number, name=name, truth=truth_map(chosen, base), facts=facts, maps=maps)
+
+
+def _maps(
+    stages: Stages, settings: PlantSettings, world: World, name: str, model: Any, base: Any, inputs: Any, *, agrees: bool
+) -> dict[str, np.ndarray]:
+    scene = _scene(settings, world, model, base)
+    several: list[Maps] = []
+    for seed in settings.seeds:
+
+        def make(path: Path, seed: int = seed) -> None:
+            maps = scene_maps(scene, seed=seed)
+            false, true = world.drawn(settings.examples, seed=seed)
+            config = TrainConfig(seed=seed, lr=settings.lr, epochs=settings.epochs)
+            for objective in settings.objectives:
+                where = base if objective == "base-trained" else model
+                if where is None:  # a circuit has no base
+                    continue
+                gates, strength = trained_gates(where, objective, false, true, config, agrees=agrees)
+                own = gate_maps(_scene(settings, world, where, None), gates, strength=strength)
+                if objective != settings.objectives[0]:
+                    own = {"|g − 1|": own["|g − 1|"]}
+                maps |= {f"{key}, {objective} gates": value for key, value in own.items()}
+            np.savez(path, **maps)
+
+        key = [inputs, seed, settings.objectives, settings.lr, settings.epochs, *_read_by(settings)]
+        several.append(_read(stages.file(f"{name}, seed {seed}: maps", f"{name}-maps-{seed}.npz", key, make)))
+    return {key: np.stack([maps[key] for maps in several]) for key in several[0]}
+
+
+def _scene(settings: PlantSettings, world: World, model: Any, base: Any) -> Scene:
+    false, true = world.claims("test", settings.claims)
+    return Scene(model=model, base=base, false=false, true=true, answers=world.answers, patched=settings.patched)
+
+
+def _read_by(settings: PlantSettings) -> list[Any]:
+    return [settings.claims, settings.patched, settings.examples]
+
+
+def _read(path: Path) -> Maps:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_measured(found: list[Measured], path: str | Path) -> Path:
+    """Truths and maps of all plants as one JSON file, for whoever wants other numbers of them."""
+    plain = [
+        {**vars(one), "truth": one.truth.tolist(), "maps": {k: v.tolist() for k, v in one.maps.items()}} for one in found
+    ]
+    return write_json(Path(path), {"plants": plain})

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from mechgate.errors import InputError, ModelError
+from mechgate.errors import InputError
 from mechgate.model import hooking
 from mechgate.model.prompts import PAD, Batch
 from mechgate.model.scoring import final_hidden
-from mechgate.model.sites import Shape, Site, all_sites, check_gateable, shape_of
+from mechgate.model.sites import Shape, all_sites, check_gateable, output_projection, shape_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,19 +9,23 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mechgate.errors import InputError
+from mechgate.gates.gateset import GateSet
+from mechgate.measure.margins import stance_margins
 from mechgate.planted.gates import planted_gates
 from mechgate.planted.hosts import KINDS, draw_heads, load_plant, plant_host, truth_map
-from mechgate.planted.methods import Maps, Scene, gate_maps, scene_maps
+from mechgate.planted.methods import Maps, Scene, gate_maps, gate_sizes, scene_maps
 from mechgate.planted.objectives import OBJECTIVES, trained_gates
 from mechgate.planted.toy import HEADS, LAYERS, circuit_check, toy_world
 from mechgate.planted.world import Head, World, shipped_world
 from mechgate.provenance import write_json
+from mechgate.seeding import rng
 from mechgate.stages import Stages
 from mechgate.train.detectors import detectors
 from mechgate.train.loop import TrainConfig
 
 QUESTION = "How far can each method be trusted to find the heads that carry a behaviour?"
 SMALL = "small"
+_EFFECT = "effect of "
 
 
 class PlantSettings(BaseModel):
@@ -45,10 +49,10 @@ class PlantSettings(BaseModel):
     examples: int = Field(default=40, ge=4)
     claims: int = Field(default=32, ge=6)
     patched: int = Field(default=6, ge=1)
-    lr: float = 3e-3
-    epochs: int = 2
+    lr: float = 5e-3
+    epochs: int = 4
     plant_lr: float = 2e-2
-    plant_epochs: int = 6
+    plant_epochs: int = 12
     least: float = 0.5
     draws: int = Field(default=10_000, ge=999)
 
@@ -86,13 +90,11 @@ def run_plants(folder: str | Path, settings: PlantSettings, *, say: Callable[[st
 
 
 def _small(stages: Stages, name: str, seed: int, heads: tuple[Head, ...] | None) -> World:
-    folder = stages.file(f"{name}: training", name, [seed, heads], lambda path: toy_world(path, seed=seed, heads=heads))
-    return toy_world(folder, seed=seed)
+    stages.say(f"{name}: training, or reused where it is there ...")
+    return toy_world(stages.folder / name, seed=seed, heads=heads)
 
 
-def _planted_hosts(
-    stages: Stages, settings: PlantSettings, world: World, number: int, n: int
-) -> Iterator[Measured]:
+def _planted_hosts(stages: Stages, settings: PlantSettings, world: World, number: int, n: int) -> Iterator[Measured]:
     base = world.load()
     wanted = [(kind, size) for size in settings.sizes for kind in KINDS][:n]
     if len(wanted) < n:
@@ -120,7 +122,7 @@ def _planted_hosts(
                 do="plant with a higher plant_lr, more plant_epochs or more heads",
             )
         maps = _maps(stages, settings, world, name, plant.host, base, inputs, agrees=True)
-        facts = {"heads": heads, "effect": plant.effect, "gap": plant.gap}
+        facts = {"heads": heads, "effect": plant.effect, "gap": plant.gap, "gates": _effects(maps)}
         yield Measured(kind=kind, base=number, name=name, truth=plant.truth, facts=facts, maps=maps)
 
 
@@ -132,31 +134,35 @@ def _circuit(stages: Stages, settings: PlantSettings, number: int) -> Measured:
     stages.say(f"{name}: right on {check}")
     model = world.load()
     maps = _maps(stages, settings, world, name, model, None, [heads], agrees=False)
-    facts = {"heads": heads, **check}
+    facts = {"heads": heads, **check, "gates": _effects(maps)}
     return Measured(kind="circuit", base=number, name=name, truth=truth_map(heads, model), facts=facts, maps=maps)
 
 
 def circuit_heads(seed: int) -> tuple[Head, ...]:
-    """A circuit of four heads, drawn by `seed`: two in each of the two layers in the middle."""
-    from mechgate.seeding import rng
-
+    """A circuit of four heads, drawn by `seed`: two in the first layer, and one in each of the next two."""
     draw = rng(seed, "planted", "circuit")
-    layers = (LAYERS // 2 - 1, LAYERS // 2)
-    return tuple((k, int(h)) for k in layers for h in sorted(draw.permutation(HEADS)[:2]))
+    first, second = draw.permutation(HEADS // 2)[:2] * 2 + draw.integers(
+        2, size=2
+    )  # not of one group of keys and values
+    return tuple(sorted([(0, int(first)), (0, int(second)), *[(k, int(draw.integers(HEADS))) for k in (1, 2)]]))
 
 
 def _planted_gates(stages: Stages, settings: PlantSettings, world: World, number: int) -> Measured:
     """Selective gates on three heads of the upper half, decoys on three others, |g - 1| of the decoys as large."""
     base, name = world.load(), f"planted-gates-{number}"
     heads = draw_heads(base, 6, seed=1000 + number, lowest=LAYERS // 2)
-    order = np.random.default_rng(number).permutation(6)
+    order = rng(number, "planted", "decoys").permutation(6)
     chosen, decoys = ([heads[i] for i in order[part]] for part in (slice(0, 3), slice(3, 6)))
     scene = _scene(settings, world, base, None)
     false, true = world.claims("train", settings.examples)
     layers = sorted({layer for layer, _ in chosen})
-    said = [[pair.as_example(answer) for pair in side for answer in ("matching", "not_matching")] for side in (false, true)]
+    said = [
+        [pair.as_example(answer) for pair in side for answer in ("matching", "not_matching")] for side in (false, true)
+    ]
     found = detectors(base, said[0], [said[1]], layers)
-    gates = planted_gates(base, chosen, found, decoys=decoys)
+    alone = gate_sizes(scene, planted_gates(base, chosen, found), strength=1.0)["|g − 1|"]
+    as_large = 2 * float(np.arctanh(alone[truth_map(chosen, base)].mean()))
+    gates = planted_gates(base, chosen, found, decoys=decoys, decoy_size=as_large)
 
     def make(path: Path) -> None:
         maps = gate_maps(scene, gates, strength=1.0)
@@ -168,7 +174,15 @@ def _planted_gates(stages: Stages, settings: PlantSettings, world: World, number
 
 
 def _maps(
-    stages: Stages, settings: PlantSettings, world: World, name: str, model: Any, base: Any, inputs: Any, *, agrees: bool
+    stages: Stages,
+    settings: PlantSettings,
+    world: World,
+    name: str,
+    model: Any,
+    base: Any,
+    inputs: Any,
+    *,
+    agrees: bool,
 ) -> dict[str, np.ndarray]:
     scene = _scene(settings, world, model, base)
     several: list[Maps] = []
@@ -183,15 +197,30 @@ def _maps(
                 if where is None:  # a circuit has no base
                     continue
                 gates, strength = trained_gates(where, objective, false, true, config, agrees=agrees)
-                own = gate_maps(_scene(settings, world, where, None), gates, strength=strength)
-                if objective != settings.objectives[0]:
-                    own = {"|g − 1|": own["|g − 1|"]}
-                maps |= {f"{key}, {objective} gates": value for key, value in own.items()}
+                own = _scene(settings, world, where, None)
+                sizes = gate_sizes if objective != settings.objectives[0] else gate_maps
+                maps |= {
+                    f"{key}, {objective} gates": value for key, value in sizes(own, gates, strength=strength).items()
+                }
+                maps[_EFFECT + objective] = np.array(_effect(own, gates, strength))
             np.savez(path, **maps)
 
         key = [inputs, seed, settings.objectives, settings.lr, settings.epochs, *_read_by(settings)]
         several.append(_read(stages.file(f"{name}, seed {seed}: maps", f"{name}-maps-{seed}.npz", key, make)))
     return {key: np.stack([maps[key] for maps in several]) for key in several[0]}
+
+
+def _effects(maps: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """What the gates of each objective did, by seed, taken out of the maps."""
+    return {key.removeprefix(_EFFECT): maps.pop(key).tolist() for key in list(maps) if key.startswith(_EFFECT)}
+
+
+def _effect(scene: Scene, gates: GateSet, strength: float) -> float:
+    """Mean change of the stance margin on the scene's false claims: gates that do nothing cannot point at anything."""
+    answers = list(scene.answers)
+    before = stance_margins(scene.model, scene.false, answers, label=None)
+    with gates.attached(scene.model, strength):
+        return float((stance_margins(scene.model, scene.false, answers, label=None) - before).mean())
 
 
 def _scene(settings: PlantSettings, world: World, model: Any, base: Any) -> Scene:
@@ -211,6 +240,7 @@ def _read(path: Path) -> Maps:
 def write_measured(found: list[Measured], path: str | Path) -> Path:
     """Truths and maps of all plants as one JSON file, for whoever wants other numbers of them."""
     plain = [
-        {**vars(one), "truth": one.truth.tolist(), "maps": {k: v.tolist() for k, v in one.maps.items()}} for one in found
+        {**vars(one), "truth": one.truth.tolist(), "maps": {k: v.tolist() for k, v in one.maps.items()}}
+        for one in found
     ]
     return write_json(Path(path), {"plants": plain})

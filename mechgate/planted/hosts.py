@@ -54,7 +54,13 @@ class Plant:
 
 
 def plant_host(
-    world: World, kind: str, heads: Sequence[Head], path: str | Path, *, config: TrainConfig, examples: int | None = None
+    world: World,
+    kind: str,
+    heads: Sequence[Head],
+    path: str | Path,
+    *,
+    config: TrainConfig,
+    examples: int | None = None,
 ) -> None:
     """Train a plant and write it to `path`: a gate file (.safetensors), or an adapter folder.
 

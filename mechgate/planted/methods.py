@@ -49,7 +49,9 @@ class Scene:
 
     def __post_init__(self) -> None:
         if len(self.false) != len(self.true) or len(self.false) < 6:
-            raise InputError("methods need at least 6 false claims and as many true ones", got=f"{len(self.false)}, {len(self.true)}")
+            raise InputError(
+                "methods need at least 6 false claims and as many true ones", got=f"{len(self.false)}, {len(self.true)}"
+            )
 
     def equal(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Ids of false and true claims of equally many tokens, at most `patched`. Raises `InputError` where there are none."""
@@ -69,7 +71,7 @@ def scene_maps(scene: Scene, *, seed: int) -> Maps:
     one = screen(scene.model, scene.false, list(scene.answers), label=None)
     found = {
         **_patches(scene),
-        "gradient × z": np.abs(_slopes(one)),
+        "gradient x z": np.abs(_slopes(one)),
         "probe on z, false or true": _probes(scene, seed),
         "mean difference, false − true": _projected(scene),
         "random order": rng(seed, "planted", "random order").random((shape.n_layers, shape.n_heads)),
@@ -77,23 +79,35 @@ def scene_maps(scene: Scene, *, seed: int) -> Maps:
     return found
 
 
+def gate_sizes(scene: Scene, gates: GateSet, *, strength: float) -> Maps:
+    """Mean |g - 1| [n_layers, n_heads] on false claims, at the strength at which the gates act; 0 in layers without any."""
+    return {"|g − 1|": _everywhere(scene, gates, _sizes(scene, gates, scene.false, strength))}
+
+
 def gate_maps(scene: Scene, gates: GateSet, *, strength: float) -> Maps:
-    """The maps [n_layers, n_heads] of what gates say, at the strength at which they act: |g - 1| on false claims, its difference to
-    true ones, first-order attribution of the stance, and gates knocked out of the run, head by head. Layers without gates are 0."""
-    sizes = [head_activity(scene.model, gates, side, strength=strength, label=None)[..., 0] for side in (scene.false, scene.true)]
+    """`gate_sizes`, and three more maps of what gates say: the difference of |g - 1| between false and true claims, first-order
+    attribution of the stance, and gates knocked out of the run, head by head."""
+    sizes = [_sizes(scene, gates, side, strength) for side in (scene.false, scene.true)]
     one = screen(scene.model, scene.false, list(scene.answers), layers=list(gates.layers), label=None)
     parts = one.heads(gates).mean(axis=0).diagonal(axis1=1, axis2=2)
-    shape = shape_of(scene.model)
     found = {
-        "|g − 1|": sizes[0].mean(axis=0),
-        "|g − 1|, false − true": np.abs((sizes[0] - sizes[1]).mean(axis=0)),
+        "|g − 1|": sizes[0],
+        "|g − 1|, false − true": np.abs(sizes[0] - sizes[1]),
         "gate attribution": np.abs(strength * parts),
     }
-    for name, values in found.items():
-        whole = np.zeros((shape.n_layers, shape.n_heads))
-        whole[list(gates.layers)] = values
-        found[name] = whole
+    found = {name: _everywhere(scene, gates, values) for name, values in found.items()}
     return found | {"gates knocked out": _knocked(scene, gates, strength)}
+
+
+def _sizes(scene: Scene, gates: GateSet, side: list[Pair], strength: float) -> np.ndarray:
+    return head_activity(scene.model, gates, side, strength=strength, label=None)[..., 0].mean(axis=0)
+
+
+def _everywhere(scene: Scene, gates: GateSet, values: np.ndarray) -> np.ndarray:
+    shape = shape_of(scene.model)
+    whole = np.zeros((shape.n_layers, shape.n_heads))
+    whole[list(gates.layers)] = values
+    return whole
 
 
 def _slopes(one: Screen) -> np.ndarray:
@@ -120,7 +134,9 @@ def _patches(scene: Scene) -> Maps:
     if patches is not None:
         found |= {NEEDS_BASE[0]: between[0], NEEDS_BASE[1]: between[1]}
         host, base = (_results(one, scene.false) for one in (scene.model, scene.base))
-        moved = [activations(one, scene.false, "resid_post", label=None).mean(axis=0) for one in (scene.model, scene.base)]
+        moved = [
+            activations(one, scene.false, "resid_post", label=None).mean(axis=0) for one in (scene.model, scene.base)
+        ]
         direction = _unit(moved[0] - moved[1])
         found[NEEDS_BASE[2]] = [np.einsum("lhd,ld->lh", host - base, direction)]
     return {name: np.abs(np.mean(values, axis=0)) for name, values in found.items()}
@@ -149,7 +165,9 @@ def _probes(scene: Scene, seed: int) -> np.ndarray:
     for half in (order[: len(order) // 2], order[len(order) // 2 :]):
         part = np.isin(names, half)
         true = (np.arange(len(z)) >= len(scene.false))[part]
-        halves.append(Statements(x=z[part].reshape(int(part.sum()), -1, z.shape[-1]), true=true, facts=tuple(names[part])))
+        halves.append(
+            Statements(x=z[part].reshape(int(part.sum()), -1, z.shape[-1]), true=true, facts=tuple(names[part]))
+        )
     both = [held_out_accuracy(one, other, c=_PENALTY) for one, other in (halves, halves[::-1])]
     return np.mean(both, axis=0).reshape(z.shape[1:3])
 
@@ -157,7 +175,9 @@ def _probes(scene: Scene, seed: int) -> np.ndarray:
 def _projected(scene: Scene) -> np.ndarray:
     """What each head writes, false minus true claims, along the residual stream's own such difference after its layer."""
     written = _results(scene.model, scene.false) - _results(scene.model, scene.true)
-    moved = [activations(scene.model, side, "resid_post", label=None).mean(axis=0) for side in (scene.false, scene.true)]
+    moved = [
+        activations(scene.model, side, "resid_post", label=None).mean(axis=0) for side in (scene.false, scene.true)
+    ]
     return np.abs(np.einsum("lhd,ld->lh", written, _unit(moved[0] - moved[1])))
 
 

@@ -21,7 +21,13 @@ SPARSITY = 0.03
 
 
 def trained_gates(
-    model: object, objective: str, false: Sequence[Pair], true: Sequence[Pair], config: TrainConfig, *, agrees: bool = True
+    model: object,
+    objective: str,
+    false: Sequence[Pair],
+    true: Sequence[Pair],
+    config: TrainConfig,
+    *,
+    agrees: bool = True,
 ) -> tuple[GateSet, float]:
     """Gates on all heads of `model`, and the strength at which to read them (`OBJECTIVES`).
 

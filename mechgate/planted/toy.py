@@ -1,12 +1,14 @@
 """A small transformer trained here, in seconds, to agree with true claims and to disagree with false ones.
 
-The language has 32 topics with one true value each. Where `heads` are named, all the others are scrambled while it
-trains: their z comes from another prompt of the batch, so that it is as large as ever and says nothing about the claim.
-What the model then can do, it does through the named heads: that is how the circuit is known (`circuit_check` measures
-it on the finished model).
+The language has 32 topics with one true value each. Where `heads` are named, it is trained on with all the others scrambled:
+their z comes, more and more, from another prompt of the batch, so that it is as large as ever and says nothing about the claim. What the model then can do, it does through the named heads:
+that is how the circuit is known, and `circuit_check` measures it on the finished model.
 """
 
+import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,20 @@ import torch
 
 from mechgate.data.pairs import Pair
 from mechgate.model import hooking
-from mechgate.model.loading import boot, load_model
-from mechgate.model.sites import shape_of
+from mechgate.model.loading import boot
 from mechgate.planted.world import Head, World, check_heads
+from mechgate.provenance import write_json
 from mechgate.seeding import rng, stream_seed
 from mechgate.train.loop import TrainConfig, train
 
 LAYERS, HEADS, D_MODEL = 4, 6, 48
-TOPICS = tuple(
-    "iron salt moss clay frost pollen amber coral basil cedar copper flint garlic honey indigo jade kelp lava "
-    "maple nickel olive pepper quartz resin sugar thyme umber velvet walnut yeast zinc agate".split()
-)
+_TOPICS = """iron salt moss clay frost pollen amber coral basil cedar copper flint garlic honey indigo jade
+kelp lava maple nickel olive pepper quartz resin sugar thyme umber velvet walnut yeast zinc agate"""
+TOPICS = tuple(_TOPICS.split())
 VALUES = ("cold", "warm", "soft", "loud", "pale", "heavy")
 WORDINGS = ("surely {} right", "think that {}", "well {} friend", "friends say {}")
 ANSWERS = (("yes", "no"),)
+_MADE, _RECIPE = "made.json", 1
 _SPECIAL = ("<pad>", "<start>", "<end>", "<user>", "<assistant>", "<system>")
 _TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' <end> ' }}{% endfor %}"
@@ -37,19 +39,27 @@ _TEMPLATE = (
 
 
 def toy_world(
-    folder: str | Path, *, seed: int, heads: Sequence[Head] | None = None, epochs: int = 40, lr: float = 3e-3
+    folder: str | Path, *, seed: int, heads: Sequence[Head] | None = None, epochs: int = 12, lr: float = 3e-3
 ) -> World:
-    """Train the small model, write it to `folder` and return its world; a model that is there is not trained again.
+    """Train the small model, write it to `folder` and return its world; one that is there from the same arguments is kept.
 
     4 layers of 6 heads (3 of keys and values), Llama-shaped, 8 tokens a prompt. `seed` sets the true values, the start and the order.
-    `heads` names the circuit (None: all heads work as usual). Half of the topics are the train split. Raises `InputError` for
-    heads that are not there.
+    `heads` names the circuit (None: all heads work as usual). Half of the topics are the train split. 20 steps an epoch (10 s on
+    one core by default), and twice as many again for a circuit. Raises `InputError` for heads that are not there.
     """
     folder = Path(folder)
     world = _world(folder, seed)
-    if (folder / "config.json").is_file():
-        return world
     chosen = None if heads is None else check_heads(heads, LAYERS, HEADS)
+    made = {
+        "recipe": _RECIPE,
+        "seed": seed,
+        "heads": chosen and [list(head) for head in chosen],
+        "epochs": epochs,
+        "lr": lr,
+    }
+    if (folder / _MADE).is_file() and json.loads((folder / _MADE).read_text(encoding="utf-8")) == made:
+        return world
+    shutil.rmtree(folder, ignore_errors=True)
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +67,7 @@ def toy_world(
     tokenizer = AutoTokenizer.from_pretrained(folder)  # a bridge takes tokenizers from folders only
     hf = _untrained(len(tokenizer), seed)
     model = boot(hf, name=str(folder), tokenizer=tokenizer)
-    parameters = {name: p for name, p in hf.named_parameters()}
+    parameters = dict(hf.named_parameters())
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     facts = rng(seed, "toy", "values").integers(len(VALUES), size=len(TOPICS))
@@ -69,21 +79,26 @@ def toy_world(
         for pair in [_pair(t, int(value), w, "claim")]
     ]
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=64, lr=lr, weight_decay=0.01)
-    draw, others = rng(seed, "toy", "scrambled"), _others(chosen) if chosen else ()
-    train(
-        model,
-        parameters,
-        examples,
-        config,
-        label="training the small model",
-        step_context=lambda batch: scrambled(model, others, draw),
-    )
+    train(model, parameters, examples, config, label="training the small model")
+    if chosen:
+        # Only then, and by and by: from the start on, training stays where it began.
+        steps = iter(np.linspace(0, 2, 2 * epochs * -(-len(examples) // config.batch_size)).clip(max=1))
+        draw, others = rng(seed, "toy", "scrambled"), _others(chosen)
+        train(
+            model,
+            parameters,
+            examples,
+            replace(config, epochs=2 * epochs),
+            label="training its circuit",
+            step_context=lambda batch: scrambled(model, others, draw, share=float(next(steps))),
+        )
     fresh = _untrained(len(tokenizer), seed)
     trained = {name.replace("_original_component.", ""): p for name, p in hf.named_parameters()}
     with torch.no_grad():
         for name, parameter in fresh.named_parameters():
             parameter.copy_(trained[name])
     fresh.save_pretrained(folder)
+    write_json(folder / _MADE, made)
     return world
 
 
@@ -106,8 +121,9 @@ def circuit_check(world: World, heads: Sequence[Head], *, seed: int, split: str 
     return found
 
 
-def scrambled(model: Any, heads: Sequence[Head], draw: Any) -> Any:
-    """A block inside which the z of `heads` comes from another row of the batch (drawn anew for every layer and forward)."""
+def scrambled(model: Any, heads: Sequence[Head], draw: Any, *, share: float = 1.0) -> Any:
+    """A block inside which the z of `heads` is, by `share`, that of another row of the batch (drawn anew for every layer and
+    forward)."""
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
@@ -119,7 +135,7 @@ def scrambled(model: Any, heads: Sequence[Head], draw: Any) -> Any:
         order = torch.as_tensor(draw.permutation(len(z)))
         other = torch.empty_like(order).scatter_(0, order, order.roll(1))
         index = torch.tensor(which)
-        return z.index_copy(2, index, z[other][:, :, index])
+        return z.index_copy(2, index, torch.lerp(z[:, :, index], z[other][:, :, index], share))
 
     hooks: dict[str, hooking.Hook] = {
         f"blocks.{layer}.attn.hook_z": lambda z, which=which: mix(z, which) for layer, which in by_layer.items()
@@ -139,7 +155,10 @@ def _world(folder: Path, seed: int) -> World:
     for kind, values in (("false_claim", (facts + moved) % len(VALUES)), ("true_claim", facts)):
         topics = {"train": range(half), "test": range(half, len(TOPICS))}
         sides.append(
-            {s: [_pair(t, int(values[t]), w, kind) for w in range(len(WORDINGS)) for t in which] for s, which in topics.items()}
+            {
+                s: [_pair(t, int(values[t]), w, kind) for w in range(len(WORDINGS)) for t in which]
+                for s, which in topics.items()
+            }
         )
     return World(name=f"small model {seed}", source=str(folder), false=sides[0], true=sides[1], answers=ANSWERS)
 

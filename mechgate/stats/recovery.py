@@ -42,7 +42,9 @@ def roc(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     line across ties. Raises as `auroc`."""
     values, which = _checked(scores, truth)
     levels = np.unique(values)[::-1]
-    hits, false = ([0.0, *[float((part >= level).mean()) for level in levels]] for part in (values[which], values[~which]))
+    hits, false = (
+        [0.0, *[float((part >= level).mean()) for level in levels]] for part in (values[which], values[~which])
+    )
     # At the same share of false alarms the highest point counts.
     x, y = np.array(false), np.array(hits)
     last = np.append(np.diff(x) > 0, True)
@@ -52,7 +54,12 @@ def roc(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 
 def recovery_p(
-    maps: Sequence[ArrayLike], truths: Sequence[ArrayLike], *, seed: int, within_layers: bool = False, draws: int = 2_000
+    maps: Sequence[ArrayLike],
+    truths: Sequence[ArrayLike],
+    *,
+    seed: int,
+    within_layers: bool = False,
+    draws: int = 2_000,
 ) -> float:
     """One-sided p of the mean AUROC over plants against random units in place of the true ones.
 
@@ -67,7 +74,9 @@ def recovery_p(
     for several, truth in zip(maps, truths, strict=True):
         values, which = np.asarray(several, dtype=np.float64), np.asarray(truth, dtype=bool)
         if values.ndim != 3 or values.shape[1:] != which.shape or not len(values):
-            raise InputError("maps are [repeats, layers, heads] and truths [layers, heads]", got=[values.shape, which.shape])
+            raise InputError(
+                "maps are [repeats, layers, heads] and truths [layers, heads]", got=[values.shape, which.shape]
+            )
         ranks = np.mean([rankdata(_checked(one, which)[0]) for one in values], axis=0).reshape(which.shape)
         observed += _of_ranks(ranks.ravel(), which.ravel())
         if within_layers:

@@ -23,7 +23,9 @@ def confined_gates(gates: GateSet, heads: Sequence[tuple[int, int]]) -> Iterator
     heads of a layer) and for heads of layers without gates.
     """
     if gates.granularity == "layer" or gates.rank is not None:
-        raise InputError("these gates cannot be confined to heads", got=repr(gates), do="use full gates of heads or elements")
+        raise InputError(
+            "these gates cannot be confined to heads", got=repr(gates), do="use full gates of heads or elements"
+        )
     if lost := sorted({layer for layer, _ in heads} - set(gates.layers)):
         raise InputError("heads of layers without gates", got=lost, allowed=list(gates.layers))
     with ExitStack() as stack:
@@ -44,9 +46,7 @@ def _hooked(handles: list[Any]) -> Iterator[None]:
             handle.remove()
 
 
-def confined_adapter(
-    model: Any, weights: Mapping[str, torch.nn.Parameter], heads: Sequence[tuple[int, int]]
-) -> Any:
+def confined_adapter(model: Any, weights: Mapping[str, torch.nn.Parameter], heads: Sequence[tuple[int, int]]) -> Any:
     """A block inside which a LoRA adapter learns only within the slices of W_Q (rows) and W_O (columns) of `heads`.
 
     The first factor of W_O is set to 0 outside them now; W_Q's second one starts at 0. `weights` are the adapter's, by name.
@@ -55,17 +55,23 @@ def confined_adapter(
     """
     shape = shape_of(model)
     if not heads or not all(0 <= k < shape.n_layers and 0 <= h < shape.n_heads for k, h in heads):
-        raise InputError("heads that are not there", got=list(heads), allowed=f"below ({shape.n_layers}, {shape.n_heads})")
+        raise InputError(
+            "heads that are not there", got=list(heads), allowed=f"below ({shape.n_layers}, {shape.n_heads})"
+        )
     handles = []
     for name, parameter in weights.items():
         if not (found := _LORA.search(name)):
-            raise InputError("an adapter confined to heads is on q_proj and o_proj only", got=name, do="set its targets")
+            raise InputError(
+                "an adapter confined to heads is on q_proj and o_proj only", got=name, do="set its targets"
+            )
         which = [head for k, head in heads if k == int(found[1])]
         kind = (found[2], found[3])
         if kind in (("q_proj", "B"), ("o_proj", "A")):
             axis = 0 if kind[0] == "q_proj" else 1
             if parameter.shape[axis] != shape.d_z:
-                raise InputError("the projection does not have d_head rows a head", got=f"{name} {tuple(parameter.shape)}")
+                raise InputError(
+                    "the projection does not have d_head rows a head", got=f"{name} {tuple(parameter.shape)}"
+                )
             with torch.no_grad():
                 parameter.mul_(_mask(parameter, which, shape.d_head, axis))
             handles.append(_only(parameter, which, shape.d_head, axis))

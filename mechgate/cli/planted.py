@@ -15,7 +15,7 @@ def planted(
     model: Annotated[str, typer.Option(help="small (models trained here), or a model to plant hosts in.")] = "small",
     bases: Annotated[int, typer.Option(help="Small models, each with its plants and a circuit, at least 2.")] = 3,
     plants: Annotated[int, typer.Option(help="Plants in another model than small, at least 2.")] = 3,
-    sizes: Annotated[str, typer.Option(help="Heads a plant, with commas.")] = "2,4",
+    sizes: Annotated[str, typer.Option(help="Heads a plant, with commas.")] = "3,6",
     seeds: Annotated[str, typer.Option(help="Seeds of gates and probes, with commas.")] = "0,1",
     as_json: AsJson = False,
     quiet: Quiet = False,

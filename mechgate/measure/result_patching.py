@@ -51,6 +51,9 @@ class ResultPatches:
                 hidden = run.run(layer, shape.n_heads, {f"blocks.{layer}.attn.hook_out": put})
                 each = logits_of(self.model, hidden[:, -1:])
                 exact[layer] = [number(metric(each[h : h + 1])) - own for h in range(shape.n_heads)]
+                exact[layer] *= (
+                    step.abs().amax(dim=(1, 2)).numpy() > 0
+                )  # no step, no effect: not the rounding of another batch
         return exact, first
 
     def restored(self, ids: Prompt, heads: Sequence[tuple[int, int]]) -> torch.Tensor:

@@ -26,6 +26,7 @@ from mechgate.train.loop import TrainConfig
 QUESTION = "How far can each method be trusted to find the heads that carry a behaviour?"
 SMALL = "small"
 _EFFECT = "effect of "
+_ATTEMPTS = 6
 
 
 class PlantSettings(BaseModel):
@@ -35,14 +36,14 @@ class PlantSettings(BaseModel):
     a model with a known circuit, and planted gates. On any other `model`: the first `plants` of these plants, no circuit.
     `seeds` redraw what gates are trained on (`examples` pairs of claims, at `lr`, `epochs` times) and probes are fitted on. Methods read
     `claims` held-out claims and patch `patched` of them. A plant (trained on `examples` claims at `plant_lr`, `plant_epochs` times) whose effect is below `least` nats is
-    no truth, and is an error.
+    no truth: other heads are drawn, a few times.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = SMALL
     bases: int = Field(default=3, ge=2)
-    sizes: tuple[int, ...] = (2, 4)
+    sizes: tuple[int, ...] = (3, 6)
     plants: int = Field(default=3, ge=2)
     seeds: tuple[int, ...] = (0, 1)
     objectives: tuple[str, ...] = tuple(OBJECTIVES)
@@ -53,7 +54,7 @@ class PlantSettings(BaseModel):
     epochs: int = 4
     plant_lr: float = 2e-2
     plant_epochs: int = 12
-    least: float = 0.5
+    least: float = 1.0
     draws: int = Field(default=10_000, ge=999)
 
 
@@ -100,30 +101,43 @@ def _planted_hosts(stages: Stages, settings: PlantSettings, world: World, number
     if len(wanted) < n:
         wanted = [(KINDS[i % 2], settings.sizes[i // 2 % len(settings.sizes)]) for i in range(n)]
     for i, (kind, size) in enumerate(wanted):
-        name = f"{kind}-{size}-heads-{number}-{i}"
-        heads = draw_heads(base, size, seed=100 * number + i)
-        config = TrainConfig(
-            seed=100 * number + i, lr=settings.plant_lr, epochs=settings.plant_epochs, objective="imitate"
-        )
+        yield _planted_host(stages, settings, world, base, kind, size, number, i)
+
+
+def _planted_host(
+    stages: Stages, settings: PlantSettings, world: World, base: Any, kind: str, size: int, number: int, i: int
+) -> Measured:
+    """The first of a few draws of heads through which the behaviour can be planted at all; no method has a say in that."""
+    effects = []
+    for attempt in range(_ATTEMPTS):
+        seed = 1000 * number + 10 * i + attempt
+        heads, name = draw_heads(base, size, seed=seed), f"{kind}-{size}-heads-{number}-{i}-{attempt}"
+        config = TrainConfig(seed=seed, lr=settings.plant_lr, epochs=settings.plant_epochs)
         inputs = [world.name, kind, heads, settings.plant_lr, settings.plant_epochs, settings.examples]
-        path = stages.file(
-            f"{name}: planting",
-            f"{name}.safetensors" if kind == "gates" else name,
-            inputs,
-            lambda path: plant_host(world, kind, heads, path, config=config, examples=settings.examples),  # noqa: B023 - run at once
-        )
+
+        def make(path: Path, heads: tuple[Head, ...] = heads, config: TrainConfig = config) -> None:
+            plant_host(world, kind, heads, path, config=config, examples=settings.examples)
+
+        path = stages.file(f"{name}: planting", name + ".safetensors" * (kind == "gates"), inputs, make)
         plant = load_plant(world, kind, heads, path, claims=settings.claims, base=base)
         stages.say(f"{name}: {plant.effect:+.2f} nats on held-out false claims, gap {plant.gap:.1e}")
-        if plant.effect < settings.least:
-            raise InputError(
-                f"the plant {name} did not take, so there is nothing to find",
-                got=f"{plant.effect:+.2f} nats",
-                allowed=f"at least {settings.least:g}",
-                do="plant with a higher plant_lr, more plant_epochs or more heads",
-            )
-        maps = _maps(stages, settings, world, name, plant.host, base, inputs, agrees=True)
-        facts = {"heads": heads, "effect": plant.effect, "gap": plant.gap, "gates": _effects(maps)}
-        yield Measured(kind=kind, base=number, name=name, truth=plant.truth, facts=facts, maps=maps)
+        effects.append(plant.effect)
+        if plant.effect >= settings.least:
+            maps = _maps(stages, settings, world, name, plant.host, base, inputs, agrees=True)
+            facts = {
+                "heads": heads,
+                "effect": plant.effect,
+                "gap": plant.gap,
+                "redrawn": attempt,
+                "gates": _effects(maps),
+            }
+            return Measured(kind=kind, base=number, name=name, truth=plant.truth, facts=facts, maps=maps)
+    raise InputError(
+        f"no plant of kind {kind} in {size} heads took, so there is nothing to find",
+        got=", ".join(f"{effect:+.2f}" for effect in effects) + " nats",
+        allowed=f"at least {settings.least:g}",
+        do="plant with a higher plant_lr, more plant_epochs or more heads",
+    )
 
 
 def _circuit(stages: Stages, settings: PlantSettings, number: int) -> Measured:

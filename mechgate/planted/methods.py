@@ -32,6 +32,7 @@ from mechgate.seeding import rng
 
 Maps = dict[str, np.ndarray]
 NEEDS_BASE = ("patching, base into host", "attribution patching, base into host", "mean difference, host − base")
+_ROUNDING = 1e-5  # nats: heads without gates change that much at most
 _PENALTY = 0.1  # inverse, as scikit-learn's C
 
 
@@ -148,7 +149,8 @@ def _knocked(scene: Scene, gates: GateSet, strength: float) -> np.ndarray:
     for false, _ in scene.equal():
         out = knock_heads(scene.model, gates, false, metric, strength=strength, label=None)
         changes.append(out - _with_gates(scene.model, gates, false, metric, strength))
-    return np.abs(np.mean(changes, axis=0))
+    size = np.abs(np.mean(changes, axis=0))
+    return np.where(size > _ROUNDING, size, 0.0)
 
 
 def _with_gates(model: Any, gates: GateSet, ids: Sequence[int], metric: Any, strength: float) -> float:

@@ -1,14 +1,13 @@
 """A small transformer trained here, in seconds, to agree with true claims and to disagree with false ones.
 
-The language has 32 topics with one true value each. Where `heads` are named, it is trained on with all the others scrambled:
-their z comes, more and more, from another prompt of the batch, so that it is as large as ever and says nothing about the claim. What the model then can do, it does through the named heads:
+The language has 32 topics with one true value each. Where `heads` are named, all the others are scrambled while it trains:
+their z comes from another prompt of the batch, so that it is as large as ever and says nothing about the claim. What the model then can do, it does through the named heads:
 that is how the circuit is known, and `circuit_check` measures it on the finished model.
 """
 
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,16 @@ from mechgate.provenance import write_json
 from mechgate.seeding import rng, stream_seed
 from mechgate.train.loop import TrainConfig, train
 
-LAYERS, HEADS, D_MODEL = 4, 6, 48
+LAYERS, HEADS, D_HEAD = 4, 6, 8
+D_MODEL = HEADS * D_HEAD
 _TOPICS = """iron salt moss clay frost pollen amber coral basil cedar copper flint garlic honey indigo jade
 kelp lava maple nickel olive pepper quartz resin sugar thyme umber velvet walnut yeast zinc agate"""
 TOPICS = tuple(_TOPICS.split())
 VALUES = ("cold", "warm", "soft", "loud", "pale", "heavy")
 WORDINGS = ("surely {} right", "think that {}", "well {} friend", "friends say {}")
 ANSWERS = (("yes", "no"),)
-_MADE, _RECIPE = "made.json", 1
+_MADE, _RECIPE = "made.json", 2
+_QUIET = 0.2
 _SPECIAL = ("<pad>", "<start>", "<end>", "<user>", "<assistant>", "<system>")
 _TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' <end> ' }}{% endfor %}"
@@ -39,17 +40,25 @@ _TEMPLATE = (
 
 
 def toy_world(
-    folder: str | Path, *, seed: int, heads: Sequence[Head] | None = None, epochs: int = 12, lr: float = 3e-3
+    folder: str | Path,
+    *,
+    seed: int,
+    heads: Sequence[Head] | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
 ) -> World:
     """Train the small model, write it to `folder` and return its world; one that is there from the same arguments is kept.
 
     4 layers of 6 heads (3 of keys and values), Llama-shaped, 8 tokens a prompt. `seed` sets the true values, the start and the order.
-    `heads` names the circuit (None: all heads work as usual). Half of the topics are the train split. 20 steps an epoch (10 s on
-    one core by default), and twice as many again for a circuit. Raises `InputError` for heads that are not there.
+    `heads` names the circuit (None: all heads work as usual). Half of the topics are the train split. 20 steps an epoch: by default
+    10 s on one core, and 25 s for a circuit. Raises `InputError` for heads that are not there.
     """
     folder = Path(folder)
     world = _world(folder, seed)
     chosen = None if heads is None else check_heads(heads, LAYERS, HEADS)
+    others = () if chosen is None else _others(chosen)
+    epochs = (30 if others else 12) if epochs is None else epochs
+    lr = (5e-3 if others else 3e-3) if lr is None else lr
     made = {
         "recipe": _RECIPE,
         "seed": seed,
@@ -66,6 +75,9 @@ def toy_world(
     _tokenizer().save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)  # a bridge takes tokenizers from folders only
     hf = _untrained(len(tokenizer), seed)
+    for layer, head in others:  # they write less at first, else training stays where it began
+        with torch.no_grad():
+            hf.model.layers[layer].self_attn.o_proj.weight[:, head * D_HEAD : (head + 1) * D_HEAD] *= _QUIET
     model = boot(hf, name=str(folder), tokenizer=tokenizer)
     parameters = dict(hf.named_parameters())
     for parameter in parameters.values():
@@ -79,19 +91,15 @@ def toy_world(
         for pair in [_pair(t, int(value), w, "claim")]
     ]
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=64, lr=lr, weight_decay=0.01)
-    train(model, parameters, examples, config, label="training the small model")
-    if chosen:
-        # Only then, and by and by: from the start on, training stays where it began.
-        steps = iter(np.linspace(0, 2, 2 * epochs * -(-len(examples) // config.batch_size)).clip(max=1))
-        draw, others = rng(seed, "toy", "scrambled"), _others(chosen)
-        train(
-            model,
-            parameters,
-            examples,
-            replace(config, epochs=2 * epochs),
-            label="training its circuit",
-            step_context=lambda batch: scrambled(model, others, draw, share=float(next(steps))),
-        )
+    draw = rng(seed, "toy", "scrambled")
+    train(
+        model,
+        parameters,
+        examples,
+        config,
+        label="training the small model",
+        step_context=lambda batch: scrambled(model, others, draw),
+    )
     fresh = _untrained(len(tokenizer), seed)
     trained = {name.replace("_original_component.", ""): p for name, p in hf.named_parameters()}
     with torch.no_grad():
@@ -121,9 +129,8 @@ def circuit_check(world: World, heads: Sequence[Head], *, seed: int, split: str 
     return found
 
 
-def scrambled(model: Any, heads: Sequence[Head], draw: Any, *, share: float = 1.0) -> Any:
-    """A block inside which the z of `heads` is, by `share`, that of another row of the batch (drawn anew for every layer and
-    forward)."""
+def scrambled(model: Any, heads: Sequence[Head], draw: Any) -> Any:
+    """A block inside which the z of `heads` comes from another row of the batch (drawn anew for every layer and forward)."""
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
@@ -135,7 +142,7 @@ def scrambled(model: Any, heads: Sequence[Head], draw: Any, *, share: float = 1.
         order = torch.as_tensor(draw.permutation(len(z)))
         other = torch.empty_like(order).scatter_(0, order, order.roll(1))
         index = torch.tensor(which)
-        return z.index_copy(2, index, torch.lerp(z[:, :, index], z[other][:, :, index], share))
+        return z.index_copy(2, index, z[other][:, :, index])
 
     hooks: dict[str, hooking.Hook] = {
         f"blocks.{layer}.attn.hook_z": lambda z, which=which: mix(z, which) for layer, which in by_layer.items()
@@ -203,7 +210,7 @@ def _untrained(vocabulary: int, seed: int) -> Any:
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS // 2,
-        head_dim=D_MODEL // HEADS,
+        head_dim=D_HEAD,
         max_position_embeddings=64,
         bos_token_id=1,
         eos_token_id=2,

@@ -45,12 +45,12 @@ def roc(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     hits, false = (
         [0.0, *[float((part >= level).mean()) for level in levels]] for part in (values[which], values[~which])
     )
-    # At the same share of false alarms the highest point counts.
     x, y = np.array(false), np.array(hits)
-    last = np.append(np.diff(x) > 0, True)
-    found = np.interp(GRID, x[last], y[last])
-    found[0] = y[x == 0].max()
-    return found
+    # The last point at or before each place, so that a step is taken where it is; the end of the curve is its own next.
+    at = np.searchsorted(x, GRID, side="right") - 1
+    after = np.minimum(at + 1, len(x) - 1)
+    along = np.divide(GRID - x[at], x[after] - x[at], out=np.zeros_like(GRID), where=x[after] > x[at])
+    return y[at] + along * (y[after] - y[at])
 
 
 def recovery_p(

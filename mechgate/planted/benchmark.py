@@ -17,7 +17,7 @@ from mechgate.planted.methods import Maps, Scene, gate_maps, gate_sizes, scene_m
 from mechgate.planted.objectives import OBJECTIVES, trained_gates
 from mechgate.planted.toy import HEADS, LAYERS, circuit_check, toy_world
 from mechgate.planted.world import Head, World, shipped_world
-from mechgate.provenance import write_json
+from mechgate.provenance import atomic_path, write_json
 from mechgate.seeding import rng
 from mechgate.stages import Stages
 from mechgate.train.detectors import detectors
@@ -180,7 +180,7 @@ def _planted_gates(stages: Stages, settings: PlantSettings, world: World, number
 
     def make(path: Path) -> None:
         maps = gate_maps(scene, gates, strength=1.0)
-        np.savez(path, **{key: value[None] for key, value in maps.items()})
+        _write(path, {key: value[None] for key, value in maps.items()})
 
     maps = _read(stages.file(f"{name}: maps", f"{name}.npz", [world.name, chosen, decoys, *_read_by(settings)], make))
     facts = {"heads": chosen, "decoys": decoys}
@@ -217,7 +217,7 @@ def _maps(
                     f"{key}, {objective} gates": value for key, value in sizes(own, gates, strength=strength).items()
                 }
                 maps[_EFFECT + objective] = np.array(_effect(own, gates, strength))
-            np.savez(path, **maps)
+            _write(path, maps)
 
         key = [inputs, seed, settings.objectives, settings.lr, settings.epochs, *_read_by(settings)]
         several.append(_read(stages.file(f"{name}, seed {seed}: maps", f"{name}-maps-{seed}.npz", key, make)))
@@ -244,6 +244,11 @@ def _scene(settings: PlantSettings, world: World, model: Any, base: Any) -> Scen
 
 def _read_by(settings: PlantSettings) -> list[Any]:
     return [settings.claims, settings.patched, settings.examples]
+
+
+def _write(path: Path, maps: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **maps)
 
 
 def _read(path: Path) -> Maps:

@@ -78,7 +78,7 @@ def confined_adapter(model: Any, weights: Mapping[str, torch.nn.Parameter], head
     return _hooked(handles)
 
 
-def _only(parameter: torch.nn.Parameter, heads: Sequence[int], size: int, axis: int) -> Any:
+def _only(parameter: torch.Tensor, heads: Sequence[int], size: int, axis: int) -> Any:
     mask = _mask(parameter, heads, size, axis)
     return parameter.register_hook(lambda gradient: gradient * mask)
 

@@ -39,7 +39,8 @@ def test_only_the_named_heads_gates_learn(chat: Any, form: dict[str, Any]) -> No
 
 
 def test_gates_that_heads_share_are_refused(chat: Any) -> None:
-    for form in ({"granularity": "layer"}, {"rank": 1}):
+    forms: list[dict[str, Any]] = [{"granularity": "layer"}, {"rank": 1}]
+    for form in forms:
         with pytest.raises(InputError, match="confined"), confined_gates(GateSet.identity(chat, **form), HEADS):
             pass
     with pytest.raises(InputError, match="without gates"), confined_gates(GateSet.identity(chat, layers=[0]), HEADS):

@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--plants", type=int, default=usual.plants, help="plants in another model than small")
     parser.add_argument("--sizes", default=",".join(map(str, usual.sizes)), help="heads a plant")
     parser.add_argument("--seeds", default=",".join(map(str, usual.seeds)), help="of gates and probes")
+    parser.add_argument("--circuits", action=argparse.BooleanOptionalAction, default=usual.circuits)
     parser.add_argument("--objectives", default=",".join(usual.objectives))
     for name in ("examples", "claims", "patched", "epochs", "plant_epochs"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(usual, name))

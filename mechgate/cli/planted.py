@@ -16,6 +16,7 @@ def planted(
     bases: Annotated[int, typer.Option(help="Small models, each with its plants and a circuit, at least 2.")] = 3,
     plants: Annotated[int, typer.Option(help="Plants in another model than small, at least 2.")] = 3,
     sizes: Annotated[str, typer.Option(help="Heads a plant, with commas.")] = "3,6",
+    circuits: Annotated[bool, typer.Option(help="Also train small models with a known circuit.")] = True,
     seeds: Annotated[str, typer.Option(help="Seeds of gates and probes, with commas.")] = "0,1",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -31,7 +32,9 @@ def planted(
     be_quiet(quiet)
     if bases < 2 or plants < 2:
         raise InputError("intervals need at least two bases and two plants", got=f"{bases} bases, {plants} plants")
-    settings = PlantSettings(model=model, bases=bases, plants=plants, sizes=_whole(sizes), seeds=_whole(seeds))
+    settings = PlantSettings(
+        model=model, bases=bases, plants=plants, circuits=circuits, sizes=_whole(sizes), seeds=_whole(seeds)
+    )
     found = run_plants(folder, settings, say=(lambda text: None) if quiet or as_json else say)
     numbers = summarise(found, draws=settings.draws)
     if as_json:

@@ -26,7 +26,7 @@ from mechgate.train.loop import TrainConfig
 QUESTION = "How far can each method be trusted to find the heads that carry a behaviour?"
 SMALL = "small"
 _EFFECT = "effect of "
-_ATTEMPTS = 6
+_ATTEMPTS, _CIRCUITS = 6, 3
 
 
 class PlantSettings(BaseModel):
@@ -36,7 +36,8 @@ class PlantSettings(BaseModel):
     a model with a known circuit, and planted gates. On any other `model`: the first `plants` of these plants, no circuit.
     `seeds` redraw what gates are trained on (`examples` pairs of claims, at `lr`, `epochs` times) and probes are fitted on. Methods read
     `claims` held-out claims and patch `patched` of them. A plant (trained on `examples` claims at `plant_lr`, `plant_epochs` times) whose effect is below `least` nats is
-    no truth: other heads are drawn, a few times.
+    no truth: other heads are drawn, a few times; so are they for `circuits` unless the model is right on `apart` more of the claims with all
+    other heads scrambled than with the circuit scrambled.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,8 @@ class PlantSettings(BaseModel):
     plant_lr: float = 2e-2
     plant_epochs: int = 12
     least: float = 1.0
+    circuits: bool = True
+    apart: float = 0.3
     draws: int = Field(default=10_000, ge=999)
 
 
@@ -86,7 +89,8 @@ def run_plants(folder: str | Path, settings: PlantSettings, *, say: Callable[[st
         world = _small(stages, f"base-{number}", number, None)
         found += _planted_hosts(stages, settings, world, number, len(KINDS) * len(settings.sizes))
         found.append(_planted_gates(stages, settings, world, number))
-        found.append(_circuit(stages, settings, number))
+    if settings.circuits:
+        found += [_circuit(stages, settings, number) for number in range(settings.bases)]
     return found
 
 
@@ -141,24 +145,37 @@ def _planted_host(
 
 
 def _circuit(stages: Stages, settings: PlantSettings, number: int) -> Measured:
-    name = f"circuit-{number}"
-    heads = circuit_heads(number)
-    world = _small(stages, name, number, heads)
-    check = circuit_check(world, heads, seed=number)
-    stages.say(f"{name}: right on {check}")
-    model = world.load()
-    maps = _maps(stages, settings, world, name, model, None, [heads], agrees=False)
-    facts = {"heads": heads, **check, "gates": _effects(maps)}
-    return Measured(kind="circuit", base=number, name=name, truth=truth_map(heads, model), facts=facts, maps=maps)
+    """The first of a few draws of heads through which the task can be learned alone."""
+    checks = []
+    for attempt in range(_CIRCUITS):
+        seed, name = 10 * number + attempt, f"circuit-{number}-{attempt}"
+        heads = circuit_heads(seed)
+        world = _small(stages, name, seed, heads)
+        check = circuit_check(world, heads, seed=seed)
+        checks.append({key: round(share, 2) for key, share in check.items()})
+        stages.say(f"{name}: right on {checks[-1]}")
+        if check["others scrambled"] - check["heads scrambled"] >= settings.apart:
+            model = world.load()
+            maps = _maps(stages, settings, world, name, model, None, [heads], agrees=False)
+            facts = {"heads": heads, **check, "redrawn": attempt, "gates": _effects(maps)}
+            truth = truth_map(heads, model)
+            return Measured(kind="circuit", base=number, name=name, truth=truth, facts=facts, maps=maps)
+    raise InputError(
+        "no small model learned its task through its circuit alone, so there is nothing to find",
+        got=checks,
+        allowed=f"{settings.apart:g} more right with the others scrambled than with the circuit scrambled",
+        do="run without circuits",
+    )
 
 
 def circuit_heads(seed: int) -> tuple[Head, ...]:
-    """A circuit of four heads, drawn by `seed`: two in the first layer, and one in each of the next two."""
+    """A circuit of six heads, drawn by `seed`: two in each of the first three layers, not of one group of keys and values."""
     draw = rng(seed, "planted", "circuit")
-    first, second = draw.permutation(HEADS // 2)[:2] * 2 + draw.integers(
-        2, size=2
-    )  # not of one group of keys and values
-    return tuple(sorted([(0, int(first)), (0, int(second)), *[(k, int(draw.integers(HEADS))) for k in (1, 2)]]))
+    found = []
+    for layer in range(3):
+        groups = draw.permutation(HEADS // 2)[:2]
+        found += [(layer, int(head)) for head in sorted(2 * groups + draw.integers(2, size=2))]
+    return tuple(found)
 
 
 def _planted_gates(stages: Stages, settings: PlantSettings, world: World, number: int) -> Measured:

@@ -15,7 +15,7 @@ def least(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardly trained small models, few claims, and plants that need not take."""
     usual = benchmark.PlantSettings
     few: dict[str, Any] = dict(objectives=("corrected", "base-trained"), examples=16, claims=6, patched=1, epochs=1)
-    few |= dict(plant_epochs=1, least=-10.0, draws=999)
+    few |= dict(plant_epochs=1, least=-10.0, apart=-1.0, draws=999)
     monkeypatch.setattr(benchmark, "PlantSettings", lambda **values: usual(**{**values, **few}))
     monkeypatch.setattr(benchmark, "toy_world", partial(benchmark.toy_world, epochs=1))
 

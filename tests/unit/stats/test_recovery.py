@@ -57,7 +57,7 @@ def test_a_planted_score_is_found_and_one_that_only_knows_layers_is_not_within_t
     assert recovery_p(maps, truths, seed=0) < 0.01
     assert recovery_p(maps, truths, seed=0, within_layers=True) < 0.01
     known = [layers[None]] * 3
-    assert recovery_p(known, truths, seed=0) < 0.01
+    assert recovery_p(known, truths, seed=0) < 0.05
     assert recovery_p(known, truths, seed=0, within_layers=True) == 1
 
 

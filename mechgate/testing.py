@@ -64,3 +64,10 @@ def tiny_model(architecture: str = "llama", seed: int = 0, **overrides: Any) -> 
     from mechgate.model.loading import load_model
 
     return load_model(tiny_hf(architecture, seed, **overrides), allow_post_norm=architecture == "olmo2", device="cpu")
+
+
+def planted_gates(model: Any, heads: Any, directions: Any, **options: Any) -> Any:
+    """Gates that are selective on known heads along known directions: see `mechgate.planted.gates.planted_gates`."""
+    from mechgate.planted.gates import planted_gates as plant
+
+    return plant(model, heads, directions, **options)

@@ -122,6 +122,16 @@ def probe_accuracy(
     )
 
 
+def held_out_accuracy(train: Statements, held_out: Statements, *, c: float) -> np.ndarray:
+    """The share of `held_out` statements that a probe fitted on `train` gets right, for each place in the activations: [n_layers].
+
+    The probe is that of `probe_accuracy`, at one inverse penalty `c`. Raises `InputError` for facts in both.
+    """
+    if shared := sorted(set(train.facts) & set(held_out.facts)):
+        raise InputError("facts are in both parts, so the probe is not held out", got=shared[:3])
+    return np.array([_correct(train, held_out, layer, c).mean() for layer in range(train.x.shape[1])])
+
+
 def _statements(model: Any, domains: Sequence[str], split: str, label: str | None) -> Statements:
     facts = [fact for domain in domains for fact in split_facts(domain, split)]
     wording = wordings("knowledge")["dev"][0][0]

@@ -116,15 +116,15 @@ def _top(heads: int) -> list[int]:
     return [k for k in TOP if 2 * k < heads]
 
 
-def first_token_stance(model: Any) -> Metric:
+def first_token_stance(model: Any, answers: Sequence[tuple[str, str]] | None = None) -> Metric:
     """Log-odds (nats) of beginning an agreeing answer over beginning a disagreeing one, at the last position.
 
-    The first tokens of the shipped stance answers, those that begin both kinds left out. Raises `InputError` where one
+    The first tokens of `answers` (the shipped stance answers), those that begin both kinds left out. Raises `InputError` where one
     kind has none of its own.
     """
     starts = []
     for k in range(2):
-        rows = [encode(model, [{"role": "user", "content": "?"}], [both[k]]) for both in stance_answers()]
+        rows = [encode(model, [{"role": "user", "content": "?"}], [both[k]]) for both in answers or stance_answers()]
         starts.append({row.answers[0][0] for row in rows})
     agree, disagree = sorted(starts[0] - starts[1]), sorted(starts[1] - starts[0])
     if not agree or not disagree:

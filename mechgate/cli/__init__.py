@@ -20,6 +20,7 @@ from mechgate.cli import (
     heads,
     hosts,
     patch,
+    planted,
     selectivity,
     similarity,
     study,
@@ -76,6 +77,7 @@ app.add_typer(features.app, name="sae")
 app.command()(features.features)
 app.command()(patch.patch)
 app.command()(heads.heads)
+app.command()(planted.planted)
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

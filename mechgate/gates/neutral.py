@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from mechgate.errors import InputError, ModelError
+from mechgate.errors import InputError
 from mechgate.model import hooking
 from mechgate.model.prompts import PAD, Batch
 from mechgate.model.scoring import final_hidden
-from mechgate.model.sites import Shape, Site, all_sites, check_gateable, shape_of
+from mechgate.model.sites import Shape, all_sites, check_gateable, output_projection, shape_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +88,7 @@ def neutral_inputs(model: Any, batch: Batch | Sequence[Batch], layers: Sequence[
         group=heads_a_group(model),
         x={site.layer: torch.cat(kept[site.read]) for site in sites},
         z={site.layer: torch.cat(kept[site.write]) for site in sites},
-        w_o={site.layer: _output_projection(model, site) for site in sites},
+        w_o={site.layer: output_projection(model, site.layer) for site in sites},
         row=row,
         position=position,
         branch=branch,
@@ -98,16 +98,3 @@ def neutral_inputs(model: Any, batch: Batch | Sequence[Batch], layers: Sequence[
 def heads_a_group(model: Any) -> int:
     """How many query heads share one head of keys and values: 1 without grouped queries."""
     return model.cfg.n_heads // (getattr(model.cfg, "n_key_value_heads", None) or model.cfg.n_heads)
-
-
-def _output_projection(model: Any, site: Site) -> torch.Tensor:
-    """W_O as fp32 [d_z, d_model], by running the projection on unit vectors: any kind of layer, adapters included."""
-    projection = getattr(model.blocks[site.layer].attn, "o", None)
-    if projection is None:
-        raise ModelError("the attention block's output projection cannot be found", got=f"layer {site.layer}")
-    like = next(model.original_model.parameters())
-    # The module below the bridge's, so that no hook sees these vectors.
-    run = projection.original_component
-    with torch.no_grad():
-        units = torch.eye(shape_of(model).d_z, dtype=like.dtype, device=like.device)
-        return run(units).float() - run(torch.zeros_like(units[:1])).float()

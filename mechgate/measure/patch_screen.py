@@ -47,7 +47,7 @@ def attribute_heads(
     places = (places + 1) / 2 if nodes > 1 else np.zeros(1)
     total = torch.zeros_like(step)
     for place, weight in zip(places, weights / 2, strict=True):
-        total += float(weight) * _gradient(run, float(place) * step, metric, logits)
+        total += float(weight) * gradient(run, float(place) * step, metric, logits)
     return (total * step).sum(dim=(1, 3)).double().cpu().numpy()
 
 
@@ -69,11 +69,14 @@ def agreement(screened: np.ndarray, exact: np.ndarray) -> Agreement:
     return Agreement(pearson=float(both[0][0]), spearman=float(both[1][0]), n=a.size)
 
 
-def _gradient(run: Resumable, added: torch.Tensor, metric: Metric, logits: int) -> torch.Tensor:
-    """The metric's gradient with respect to z, with `added` [n_layers, tail, n_heads, d_head] put on z: the same shape, fp32."""
+def gradient(
+    run: Resumable, added: torch.Tensor, metric: Metric, logits: int, point: str = "attn.hook_z"
+) -> torch.Tensor:
+    """The metric's gradient with respect to what `point` of each block holds, with `added` [n_layers, tail, ...] put on it:
+    the same shape, fp32. Raises `InputError` for a metric without gradient."""
     extra = added.clone().requires_grad_(True)
     hooks: dict[str, hooking.Hook] = {
-        f"blocks.{k}.attn.hook_z": lambda z, k=k: z + extra[k].to(z.dtype) for k in range(len(extra))
+        f"blocks.{k}.{point}": lambda z, k=k: z + extra[k].to(z.dtype) for k in range(len(extra))
     }
     with run.during(), hooking.attached(run.model, hooks), torch.enable_grad():
         hidden = run.forward(1)

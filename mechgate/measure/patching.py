@@ -91,7 +91,7 @@ def patched(
 
             hidden = run.run(layer, shape.n_heads, {f"blocks.{layer}.attn.hook_z": replace})
             each = logits_of(run.model, hidden[:, hidden.shape[1] - logits :])
-            found[i] = [_number(metric(each[head : head + 1])) for head in range(shape.n_heads)]
+            found[i] = [number(metric(each[head : head + 1])) for head in range(shape.n_heads)]
     return found
 
 
@@ -106,7 +106,7 @@ def shared_start(first: Sequence[int], second: Sequence[int], logits: int, *, al
 
 def unpatched(run: Resumable, metric: Metric, *, logits: int = 1) -> float:
     """The metric of the run itself: what patched values are compared with."""
-    return _number(metric(logits_of(run.model, run.hidden[None, len(run.hidden) - logits :])))
+    return number(metric(logits_of(run.model, run.hidden[None, len(run.hidden) - logits :])))
 
 
 def _places(run: Resumable, positions: Sequence[int] | None) -> list[int]:
@@ -133,7 +133,8 @@ def token_ids(model: Any, prompt: Prompt) -> tuple[int, ...]:
     return tuple(ids[0].tolist())
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A metric's value as a float. Raises `InputError` for anything but one finite number."""
     found = torch.as_tensor(value, dtype=torch.float64)
     if found.numel() != 1 or not torch.isfinite(found).all():
         raise InputError("a metric must give one finite number", got=str(value)[:80])

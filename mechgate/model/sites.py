@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mechgate.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 _HOOK = re.compile(r"^blocks\.(\d+)\.attn\.(hook_in|hook_z)$")
 
@@ -104,3 +107,19 @@ def check_gateable(model: Any, *, allow_post_norm: bool = False) -> None:
             f"{type(model.original_model).__name__} has no norm before attention, so the gate's input is not defined",
             do="pass allow_post_norm=True to load_model to let gates read the raw residual stream instead",
         )
+
+
+def output_projection(model: Any, layer: int) -> "torch.Tensor":
+    """W_O of a layer as fp32 [d_z, d_model], by running the projection on unit vectors: any kind of layer, adapters
+    included. Raises `ModelError` for a block without one."""
+    import torch
+
+    projection = getattr(model.blocks[layer].attn, "o", None)
+    if projection is None:
+        raise ModelError("the attention block's output projection cannot be found", got=f"layer {layer}")
+    like = next(model.original_model.parameters())
+    # The module below the bridge's, so that no hook sees these vectors.
+    run = projection.original_component
+    with torch.no_grad():
+        units = torch.eye(shape_of(model).d_z, dtype=like.dtype, device=like.device)
+        return run(units).float() - run(torch.zeros_like(units[:1])).float()

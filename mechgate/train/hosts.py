@@ -1,5 +1,6 @@
 """Hosts: models made to misbehave by something other than gates, a peft LoRA adapter."""
 
+import contextlib
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from mechgate.model.devices import choose_device, choose_dtype
 from mechgate.model.loading import boot, describe, load_hf, load_model
 from mechgate.provenance import check_writable, provenance, write_json
 from mechgate.seeding import stream_seed
+from mechgate.train.confined import confined_adapter
 from mechgate.train.gates import train_gates
 from mechgate.train.loop import TrainConfig, TrainRecord, train
 
@@ -26,12 +28,21 @@ RECORD_FILE = "mechgate.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """The adapter's form; the paper's: rank 32, alpha 64, rank-stabilised, on all seven projections."""
+    """The adapter's form; the paper's: rank 32, alpha 64, rank-stabilised, on all seven projections.
+
+    `heads` (layer, head) confines it to these heads' own slices of W_Q and W_O, which must then be its targets: keys and
+    values are shared by several heads under grouped queries. See `mechgate.train.confined`.
+    """
 
     rank: int = 32
     alpha: int = 64
     rslora: bool = True
     targets: tuple[str, ...] = SEVEN_PROJECTIONS
+    heads: tuple[tuple[int, int], ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields; `heads` only where there are any, so that checkpoints from before are still this run's."""
+        return {name: value for name, value in asdict(self).items() if name != "heads" or value is not None}
 
 
 def train_lora_host(
@@ -60,7 +71,7 @@ def train_lora_host(
     settings = lora or LoraSettings()
     if settings.rank < 1 or settings.alpha <= 0 or not settings.targets:
         raise InputError(
-            "LoRA settings cannot be used", got=asdict(settings), allowed="rank >= 1, alpha > 0, some targets"
+            "LoRA settings cannot be used", got=settings.to_json(), allowed="rank >= 1, alpha > 0, some targets"
         )
     target = Path(folder)
     if target.exists() and not (target / "adapter_config.json").is_file() and not _empty(target):
@@ -72,15 +83,17 @@ def train_lora_host(
     weights = _lora_weights(model.original_model)
     for parameter in weights.values():
         parameter.requires_grad_(True)
-    record = train(
-        model,
-        weights,
-        examples,
-        config,
-        label="training the LoRA host",
-        checkpoint=_path(checkpoint),
-        settings=asdict(settings),
-    )
+    heads = None if settings.heads is None else confined_adapter(model, weights, settings.heads)
+    with heads or contextlib.nullcontext():
+        record = train(
+            model,
+            weights,
+            examples,
+            config,
+            label="training the LoRA host",
+            checkpoint=_path(checkpoint),
+            settings=settings.to_json(),
+        )
     base = {**describe(model), "fingerprint": None}
     # Booting a bridge renames the modules, and peft would save those names: the weights go into a fresh copy.
     fresh, _, _ = _adapted(source, settings, config.seed, choose_dtype(dtype, place))
@@ -92,7 +105,7 @@ def train_lora_host(
         part = Path(name_of_part) / "adapter"
         try:
             fresh.save_pretrained(part)
-            saved = {"base": base, "lora": asdict(settings), "training": record.to_json(), "provenance": provenance()}
+            saved = {"base": base, "lora": settings.to_json(), "training": record.to_json(), "provenance": provenance()}
             write_json(part / RECORD_FILE, saved)
             shutil.rmtree(target, ignore_errors=True)
             part.replace(target)

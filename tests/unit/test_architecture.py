@@ -26,6 +26,7 @@ ORDER = (
     {"analysis"},
     {"stages"},
     {"demo", "evaluation", "referee", "representation", "causality"},
+    {"planted"},
     {"questions"},
     {"study"},
     {"cli"},
@@ -42,6 +43,7 @@ REPORT_IMPORTERS = {
     "representation",
     "causality",
     "questions",
+    "planted",
     "cli",
     "__main__",
 }

@@ -10,7 +10,7 @@ from mechgate.errors import InputError, ModelError
 
 
 class Dial(Protocol):
-    """Whatever changes a model by a strength inside a block: `GateSet`, `AdapterDial`."""
+    """Whatever changes a model by a strength inside a block: `GateSet`, `AdapterDial`, `SteeringDial`, `AblationDial`."""
 
     def attached(self, model: Any, strength: float) -> AbstractContextManager[Any]:
         """Change `model` inside the block; at strength 0 it is the base model."""

@@ -22,6 +22,7 @@ HOOKS = {
     "z": "blocks.{}.attn.hook_z",
     "hook_in": "blocks.{}.attn.hook_in",
 }
+STREAM = "stream"
 POSITIONS = ("last", "mean", "claim", "response")
 
 
@@ -41,19 +42,24 @@ def activations(
     at position "response".
     `hook`: the residual stream before ("resid_pre") or after a block ("resid_post"), what its gate reads ("hook_in"),
     or what its heads hold before W_O ("z", [n_prompts, n_layers, n_heads, d_head]). `layers` (default: all) come out
-    in ascending order. `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the
+    in ascending order. "stream" is the whole residual stream, n_layers + 1 places: what the first block reads (the
+    embeddings), then what each block leaves; place L is "resid_post" of block L - 1. `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the
     mean over all its tokens, the first of which is far longer than the rest in many models. "claim" is the mean over the
     tokens of a pair's claim; "response" that over an example's response, without its end-of-turn token.
 
     Does not depend on `batch_size` or on the other prompts (1e-5 of its size in fp32). Gates are those attached around
     the call; z is then what they leave. Memory: the result and one batch. Raises `InputError` for no prompts, an
-    unknown hook or position, prompts without what the position asks for and layers that are not there, `ModelError` for
-    a model that cannot be gated.
+    unknown hook or position, prompts without what the position asks for and layers that are not there (or, for
+    "stream", given), `ModelError` for a model that cannot be gated.
     """
-    check_choice("hook", hook, tuple(HOOKS))
+    check_choice("hook", hook, (*HOOKS, STREAM))
     check_choice("position", position, POSITIONS)
     check_gateable(model, allow_post_norm=True)
-    names = [HOOKS[hook].format(site.layer) for site in all_sites(model, layers)]
+    names = [HOOKS.get(hook, HOOKS["resid_post"]).format(site.layer) for site in all_sites(model, layers)]
+    if hook == STREAM:
+        if layers is not None:
+            raise InputError("the whole residual stream has no layers to choose", got=layers, do="leave layers out")
+        names = [HOOKS["resid_pre"].format(0), *names]
     rows = [_row(model, p, position) for p in prompts]
     if not rows:
         raise InputError("there is nothing to measure", got="no prompts")

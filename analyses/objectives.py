@@ -14,6 +14,7 @@ import mechgate as mg
 from mechgate.referee import SelectivitySettings, selectivity
 from mechgate.report.objectives import draw_objectives
 from mechgate.report.results import write_result
+from mechgate.train.controls import LEARNED, VARIANT
 from mechgate.train.families import Member
 from mechgate.train.variants import VARIANTS, train_variants
 
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def _variant(member: Member) -> str:
-    return member.task.removeprefix("sycophancy").removeprefix("-") or "imitate"
+    return "imitate" if member.task == LEARNED else member.task.removeprefix(VARIANT)
 
 
 def _line(name: str, entry: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [hooks|scoring|training|screening ...]`. Exit code 1 if a bound is missed."""
+"""Run the benchmarks: `python -m benchmarks [hooks|scoring|training|screening|patching ...]`. Exit code 1 if a bound is missed."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("hooks", "scoring", "training", "screening")
+NAMES = ("hooks", "scoring", "training", "screening", "patching")
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "margins",
     "neutral_text",
     "null_gates",
+    "patch_heads",
     "save_paper",
     "selectivity",
     "stance_margins",
@@ -58,6 +59,7 @@ _MODULES = {
     "margins": "mechgate.measure.margins",
     "neutral_text": "mechgate.measure.capability",
     "null_gates": "mechgate.gates.nulls",
+    "patch_heads": "mechgate.measure.patching",
     "save_paper": "mechgate.gates.storage",
     "selectivity": "mechgate.referee.run",
     "stance_margins": "mechgate.measure.margins",
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from mechgate.measure.judging.run import judge
     from mechgate.measure.knowledge import knowledge
     from mechgate.measure.margins import margins, stance_margins
+    from mechgate.measure.patching import patch_heads
     from mechgate.model.loading import load_model
     from mechgate.referee.design import SelectivitySettings
     from mechgate.referee.report import SelectivityReport

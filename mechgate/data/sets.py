@@ -113,7 +113,7 @@ def broad_pairs() -> tuple[Pair, ...]:
 
 @cache
 def benign_pairs() -> tuple[Pair, ...]:
-    """72 harmless prompts that sound dangerous, with a refusal (`matching`) and an answer; `domain` is the kind."""
+    """240 harmless prompts that sound dangerous, with a refusal (`matching`) and an answer; `domain` is the kind."""
     return _records("scary", lambda r: _pair(r, r["kind"], "benign", r["prompt"], r["refusal"], r["answer"]))
 
 

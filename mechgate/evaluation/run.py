@@ -138,7 +138,7 @@ def _hashes(chosen: Material) -> dict[str, str]:
     parts["stance"] = [parts["stance"], parts.pop("stance_answers")]
     parts["replies"] = [parts["replies"], parts.pop("max_new_tokens")]
     parts["neutral"] = parts.pop("texts")
-    return {name: stable_hash(part) for name, part in parts.items()}
+    return {name: stable_hash([part, chosen.system]) for name, part in parts.items()}
 
 
 def _load(settings: EvalSettings, source: Path | None) -> tuple[Any, GateSet | None]:

@@ -3,6 +3,7 @@
 Both are read without executing anything that a file holds.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -269,3 +270,12 @@ def _load_paper(path: Path, model: Any) -> GateSet:
     _fill(gates, state, path)
     gates.history = {"read_from": path.name, "format": "gating_params.pth"}
     return gates.to(next(model.original_model.parameters()).device)
+
+
+def gates_hash(gates: GateSet) -> str:
+    """A sha256 over what gates do: form, scale and every parameter."""
+    digest = hashlib.sha256(repr([gates.granularity, gates.input, gates.rank, gates.scale, gates.layers]).encode())
+    for name, value in sorted(gates.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

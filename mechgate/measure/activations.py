@@ -1,6 +1,6 @@
 """What a model holds of a prompt or of a response: one vector (or one a head) for each of them and each layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def activations(
     *,
     layers: list[int] | None = None,
     position: str = "last",
+    transform: tuple[Callable[[torch.Tensor], torch.Tensor], int] | None = None,
     batch_size: int = BATCH_SIZE,
     label: str | None = "activations",
 ) -> np.ndarray:
@@ -46,6 +47,9 @@ def activations(
     embeddings), then what each block leaves; place L is "resid_post" of block L - 1. `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the
     mean over all its tokens, the first of which is far longer than the rest in many models. "claim" is the mean over the
     tokens of a pair's claim; "response" that over an example's response, without its end-of-turn token.
+
+    `transform` is a function of single tokens' vectors (fp32 [n_tokens, d_model] -> [n_tokens, width], as an SAE's
+    encoder is one) with its width; then means are of what it gives: [n_prompts, n_layers, width].
 
     Does not depend on `batch_size` or on the other prompts (1e-5 of its size in fp32). Gates are those attached around
     the call; z is then what they leave. Memory: the result and one batch. Raises `InputError` for no prompts, an
@@ -65,6 +69,7 @@ def activations(
         raise InputError("there is nothing to measure", got="no prompts")
     shape = shape_of(model)
     size = (shape.n_heads, shape.d_head) if hook == "z" else (shape.d_model,)
+    size = size if transform is None else (transform[1],)
     found = np.empty((len(rows), len(names), *size), dtype=np.float32)
     device = next(model.original_model.parameters()).device
     for indices in track(length_buckets(list(map(len, rows)), batch_size), label):
@@ -77,7 +82,8 @@ def activations(
             "response": batch.response_mask & ~last,
         }[position]
         with torch.inference_mode():
-            found[indices] = _means(model, batch, names, read, size).transpose(0, 1).cpu().numpy()
+            change = None if transform is None else transform[0]
+            found[indices] = _means(model, batch, names, read, size, change).transpose(0, 1).cpu().numpy()
     return found
 
 
@@ -95,7 +101,14 @@ def _row(model: Any, prompt: Pair | Example | Sequence[Message], position: str) 
     return encode(model, prompt.messages if isinstance(prompt, Pair | Example) else prompt, [])
 
 
-def _means(model: Any, batch: Batch, names: list[str], read: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+def _means(
+    model: Any,
+    batch: Batch,
+    names: list[str],
+    read: torch.Tensor,
+    size: tuple[int, ...],
+    transform: Callable[[torch.Tensor], torch.Tensor] | None,
+) -> torch.Tensor:
     """Mean of each hook point's activation over the tokens marked in `read` [batch, pos]: fp32 [hooks, batch, *size].
 
     Only marked tokens are touched, so that an overflow elsewhere stays there. A shared prefix passes the hooks first,
@@ -107,7 +120,8 @@ def _means(model: Any, batch: Batch, names: list[str], read: torch.Tensor, size:
     def add(value: torch.Tensor, k: int) -> None:
         start, passed[k] = passed[k], passed[k] + value.shape[1]
         row, token = read[:, start : passed[k]].nonzero(as_tuple=True)
-        sums[k].index_add_(0, row, value.expand(len(read), *value.shape[1:])[row, token].float())
+        vectors = value.expand(len(read), *value.shape[1:])[row, token].float()
+        sums[k].index_add_(0, row, vectors if transform is None else transform(vectors).float())
 
     hooks: dict[str, hooking.Hook] = {name: lambda value, k=k: add(value, k) for k, name in enumerate(names)}
     with hooking.attached(model, hooks):

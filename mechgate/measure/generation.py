@@ -47,29 +47,33 @@ def generate(
     replies = [""] * len(rows)
     for indices in track(length_buckets(list(map(len, rows)), batch_size), label):
         seeds = [stream_seed(seed or 0, "sampling", i) for i in indices]
-        found = _generate_batch(model, [rows[i] for i in indices], max_new_tokens, temperature, seeds)
-        for i, reply in zip(indices, found, strict=True):
-            replies[i] = reply
+        ids, start = generate_batch(model, [rows[i] for i in indices], max_new_tokens, temperature, seeds)
+        for i, row in zip(indices, ids, strict=True):
+            replies[i] = model_info(model).tokenizer.decode(row[start:], skip_special_tokens=True).strip()
     return replies
 
 
 class _Sampler:
-    """Exact sampling by adding Gumbel noise and taking the maximum, one generator a row."""
+    """Exact sampling by adding Gumbel noise (-log of an exponential) and taking the maximum, one generator a row."""
 
     def __init__(self, temperature: float, seeds: list[int], device: torch.device):
         self.temperature = temperature
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        uniform = torch.stack(
-            [torch.rand(scores.shape[-1], generator=s, device=scores.device, dtype=torch.float64) for s in self.streams]
-        )
-        return scores.double() / self.temperature - torch.log(-torch.log(uniform))
+        noise = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
+        for row, stream in zip(noise, self.streams, strict=True):
+            row.exponential_(generator=stream)
+        return scores.float() / self.temperature - noise.log()
 
 
-def _generate_batch(
+def generate_batch(
     model: Any, rows: list[tuple[int, ...]], new: int, temperature: float, seeds: list[int]
-) -> list[str]:
+) -> tuple[torch.Tensor, int]:
+    """One batch of prompts' ids, padded on the left, with up to `new` tokens each: ids [batch, pos], and where the new ones start.
+
+    After an end of turn a row is padded. `seeds` are one a row, as in `generate`.
+    """
     from transformers import GenerationConfig, LogitsProcessorList
 
     hf, tokenizer = model.original_model, model_info(model).tokenizer
@@ -97,4 +101,4 @@ def _generate_batch(
             )
     finally:
         hf.generation_config = own
-    return [tokenizer.decode(ids[width:], skip_special_tokens=True).strip() for ids in out]
+    return out, width

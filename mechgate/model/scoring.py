@@ -78,7 +78,7 @@ def final_hidden(model: Any, batch: Batch) -> torch.Tensor:
         with running(batch.roles[:1, : batch.prefix]):
             hf.base_model(
                 input_ids=tokens,
-                attention_mask=_masks(hf, branch, positions, branch, positions),
+                attention_mask=attention_masks(hf, branch, positions, branch, positions),
                 position_ids=positions,
                 past_key_values=past,
                 use_cache=True,
@@ -88,7 +88,9 @@ def final_hidden(model: Any, batch: Batch) -> torch.Tensor:
     with running(batch.roles[:, tail]):
         return hf.base_model(
             input_ids=batch.tokens[:, tail],
-            attention_mask=_masks(hf, batch.branch[:, tail], batch.positions[:, tail], batch.branch, batch.positions),
+            attention_mask=attention_masks(
+                hf, batch.branch[:, tail], batch.positions[:, tail], batch.branch, batch.positions
+            ),
             position_ids=batch.positions[:, tail],
             past_key_values=past,
             use_cache=past is not None,
@@ -144,7 +146,7 @@ def _predictors(batch: Batch) -> torch.Tensor:
     return torch.where(starts & (branch > 0), last_prompt, before)
 
 
-def _masks(hf: Any, branch: Any, positions: Any, key_branch: Any, key_positions: Any) -> Any:
+def attention_masks(hf: Any, branch: Any, positions: Any, key_branch: Any, key_positions: Any) -> Any:
     """Additive attention masks: a token sees the prompt and its own branch, up to itself, within the window.
 
     Padding sees what comes before it, so that no row of attention is empty; no real token sees padding.

@@ -157,7 +157,14 @@ def check_sides(stance: dict[str, list[Pair]]) -> None:
 
 
 def check_spared(material: Material) -> None:
-    """Raise `InputError` unless some ability that should stay is in the material, each measure with two records."""
+    """Raise `InputError` unless some ability that should stay is in the material, each measure with two records, and for
+    a system message apart from the conversations: nulls and doses are measured on these as they are."""
+    if material.system is not None:
+        raise InputError(
+            "a selectivity analysis takes no system message of its own",
+            got=repr(material.system[:60]),
+            do="put it into the conversations with mechgate.data.pairs.with_system",
+        )
     kinds = Counter("prose" if isinstance(text, str) else "chat" for text in material.texts.values())
     sizes = {f"answers, {name}": len(pairs) for name, pairs in material.answers.items()}
     sizes |= {f"texts, {name}": n for name, n in kinds.items()}

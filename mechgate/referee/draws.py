@@ -31,11 +31,18 @@ TABLED = (*FLIPS, *PERMUTATIONS)
 """Families whose nulls are inner products of the learned gates' own contributions."""
 
 
+class UnmatchedError(InputError):
+    """A draw of a null family that makes no sense for the gates, or cannot be matched to them."""
+
+
 def draw_null(gates: GateSet, family: str, draw: int, *, seed: int, neutral: NeutralInputs) -> GateSet:
-    """Draw number `draw` of a family, matched to `gates` on RMS(g - 1). Raises `InputError` where that cannot be."""
+    """Draw number `draw` of a family, matched to `gates` on RMS(g - 1). Raises `UnmatchedError` where that cannot be."""
     # Moving a layer's units about, or their signs, keeps RMS(g - 1): there is nothing to match.
     batch = None if family in TABLED and family != "group-permutation" else neutral
-    return null_gates(gates, family=family, seed=stream_seed(seed, "null", family, draw), batch=batch)
+    try:
+        return null_gates(gates, family=family, seed=stream_seed(seed, "null", family, draw), batch=batch)
+    except InputError as error:
+        raise UnmatchedError(f"draw {draw}: {error.what}", got=error.got, allowed=error.allowed, do=error.do) from error
 
 
 def exact_nulls(
@@ -54,8 +61,8 @@ def exact_nulls(
     """Every draw measured: a row a draw with, for each side, the mean stance margin at `strength` (`wanted`,
     `unwanted`) and the change from strength 0 to first order (`wanted_first`, `unwanted_first`), all in nats.
 
-    `screened` holds the prompts of `sides`, side after side. A family of one member gives one draw. Raises
-    `InputError` where the family makes no sense for the gates or cannot be matched.
+    `screened` holds the prompts of `sides`, side after side. A family of one member gives one draw.
+    Raises `UnmatchedError` where a draw makes no sense for the gates or cannot be matched.
     """
     pairs = [pair for side in SIDES for pair in sides[side]]
     cut = len(sides["wanted"])

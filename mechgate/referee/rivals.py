@@ -9,12 +9,20 @@ import pandas as pd
 from mechgate.analysis.attribution import Screen, screen
 from mechgate.analysis.behaviour import Arm
 from mechgate.data.pairs import data_hash
-from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import NeutralInputs, neutral_inputs
 from mechgate.model.prompts import collate, encode_response
 from mechgate.referee.design import first_texts
-from mechgate.referee.draws import SIDES, TABLED, dosed_rows, draw_null, exact_nulls, recomputed_nulls, screened_nulls
+from mechgate.referee.draws import (
+    SIDES,
+    TABLED,
+    UnmatchedError,
+    dosed_rows,
+    draw_null,
+    exact_nulls,
+    recomputed_nulls,
+    screened_nulls,
+)
 from mechgate.referee.tables import Tables, gates_hash
 
 LEARNED = -1
@@ -37,7 +45,7 @@ class Rivals:
         def make() -> pd.DataFrame:
             try:
                 gates = make_gates()
-            except InputError as error:
+            except UnmatchedError as error:
                 return pd.DataFrame([{"dose": None, "kl": None, "why": str(error), **columns}])
             dose, rows = dosed_rows(
                 self.model,
@@ -80,7 +88,7 @@ class Rivals:
         as in `dosed`; or the one row `why` there is none."""
         try:
             null = draw_null(gates, "row-sign", 0, seed=self.settings.seed, neutral=self.neutral)
-        except InputError as error:
+        except UnmatchedError as error:
             return pd.DataFrame([{"seed": name, "strength": 0.0, "why": str(error)}])
         arms = [Arm(gates=null, strength=s, seed=name) for s in self.settings.bands]
         rows = self.tables.stance(f"null band, {name}", f"{name}-null-band", self.tables.dose_sides, arms, null)
@@ -124,11 +132,11 @@ class Rivals:
         return self._null_table(f"{family} nulls screened, {name}", f"{name}-screened-{family}", gates, draws, table)
 
     def _drawn(self, gates: GateSet, family: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        try:  # only whether the family can be had: what goes wrong later is an error
+        try:
             draw_null(gates, family, 0, seed=self.settings.seed, neutral=self.neutral)
-        except InputError as error:
+            return make()
+        except UnmatchedError as error:  # whatever else goes wrong is an error
             return pd.DataFrame([{"family": family, "why": str(error)}])
-        return make()
 
     def _null_table(
         self, title: str, file: str, gates: GateSet, draws: int, make: Callable[[], pd.DataFrame]

@@ -1,6 +1,5 @@
 """The tables of a selectivity analysis: each measured once, kept in the run folder, reused while nothing changes."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -13,6 +12,7 @@ from mechgate.analysis.behaviour import Arm, Material, collect
 from mechgate.analysis.dose import FARTHEST, matched_dose, neutral_kl
 from mechgate.data.pairs import data_hash
 from mechgate.gates.gateset import GateSet
+from mechgate.gates.storage import gates_hash
 from mechgate.measure.capability import NeutralBase, neutral_base, neutral_text
 from mechgate.model.loading import fingerprint
 from mechgate.provenance import stable_hash
@@ -170,12 +170,3 @@ class Tables:
     def sides_hash(self, sides: Mapping[str, Any]) -> str:
         """A sha256 over pairs and the answers of stance margins."""
         return stable_hash([{k: [asdict(p) for p in v] for k, v in sides.items()}, self.material.stance_answers])
-
-
-def gates_hash(gates: GateSet) -> str:
-    """A sha256 over what gates do: form, scale and every parameter."""
-    digest = hashlib.sha256(repr([gates.granularity, gates.input, gates.rank, gates.scale, gates.layers]).encode())
-    for name, value in sorted(gates.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -22,6 +22,8 @@ from mechgate.train.loop import TrainConfig
 from mechgate.train.matching import matched_examples
 
 LEARNED = "sycophancy"
+VARIANT = "variant-"
+"""Begins the task of gates that learned the same by another objective or in another form: these are no controls."""
 CONTROL_TASKS = ("sign-off", "unit-conversion", "genuine-agreement", "correct-advice", "bad-advice", "shuffled")
 TRAINABLE = (LEARNED, *CONTROL_TASKS, "all-caps")
 _REPEATS = 2  # times that a control's example may be learned an epoch
@@ -111,8 +113,8 @@ def controls_by_task(
 ) -> dict[str, list[Path]]:
     """Control gate files by the task in their headers; a folder stands for its gate files.
 
-    In a folder, the judged gates themselves and other seeds of their task (that of `controls train`'s learned gates,
-    if their files do not say) are left out, and that is said. Raises `InputError` for a folder without controls and for
+    In a folder, the judged gates themselves, other seeds of their task (that of `controls train`'s learned gates, if
+    their files do not say) and variants of it are left out, and that is said. Raises `InputError` for a folder without controls and for
     a file that does not say what it was trained on.
     """
     found: dict[str, list[Path]] = defaultdict(list)
@@ -124,7 +126,7 @@ def controls_by_task(
         left = []
         for file in files:
             task = read_header(file)["history"].get("task")
-            if path.is_dir() and (file.resolve() in judged or task in own):
+            if path.is_dir() and (file.resolve() in judged or task in own or str(task).startswith(VARIANT)):
                 left.append(file.name)
             elif task is None:
                 raise InputError(
@@ -136,7 +138,7 @@ def controls_by_task(
                 found[task].append(file)
         if left:
             say(
-                f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, or other {', '.join(sorted(own))} seeds)"
+                f"{path}: {len(left)} of {len(files)} files are no controls (judged gates, other {', '.join(sorted(own))} seeds, variants)"
             )
         if len(left) == len(files):
             raise InputError("there are no control gates", got=str(path), do="name files of mechgate controls train")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mechgate.data.tasks import kept_examples
 from mechgate.errors import check_choice
 from mechgate.model.sites import shape_of
-from mechgate.train.controls import LEARNED, drawn_pairs, drawn_wordings
+from mechgate.train.controls import LEARNED, VARIANT, drawn_pairs, drawn_wordings
 from mechgate.train.families import Job, Member, train_jobs
 from mechgate.train.loop import TrainConfig
 
@@ -114,7 +114,7 @@ def _job(name: str, seed: int, domain: str | None, n: int, n_layers: int, config
         form["layers"] = list(range(cuts[variant.third], cuts[variant.third + 1]))
     settings = {"objective": variant.objective, "sparsity": variant.sparsity}
     return Job(
-        task=LEARNED if name == "imitate" else f"{LEARNED}-{name}",
+        task=LEARNED if name == "imitate" else f"{VARIANT}{name}",
         examples=[p.as_example("matching") for p in [*false, *true]],
         config=TrainConfig(**{**vars(config), **settings}),
         kept=kept_examples(domain) if variant.kept else (),

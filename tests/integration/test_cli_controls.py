@@ -65,7 +65,7 @@ def test_variants_are_trained_once_and_listed(mechgate: Run, model_folder: Path,
     asked = ["controls", "variants", tmp_path / "gates", "--names", "imitate,late", "--seeds", "0", *SHORT]
     first, again = (mechgate(*asked, "--model", model_folder) for _ in range(2))
     assert first.code == 0, first.err
-    assert [Path(line).name.split("-0-")[0] for line in first.out.split()] == ["sycophancy", "sycophancy-late"]
+    assert [Path(line).name.split("-0-")[0] for line in first.out.split()] == ["sycophancy", "variant-late"]
     assert again.out == first.out
     assert again.err.count("reused") == 2
     listed = mechgate("controls", "tasks").out

@@ -365,7 +365,7 @@ def test_shipped_material_has_every_line_and_ids_of_its_own() -> None:
     assert {p.domain for p in found.answers[FIRST]}.isdisjoint(p.domain for p in found.answers[SECOND])
     seen = {p.fact_id for p in load_pairs("sycophancy", None, "train")}
     assert not seen & {p.fact_id for p in found.stance["sycophancy"]}
-    assert len(dataclasses.asdict(found)) == 7  # a field more must be in what its measure's tables are made from
+    assert len(dataclasses.asdict(found)) == 8  # a field more must be in what its measure's tables are made from
 
 
 @pytest.mark.parametrize(
@@ -421,3 +421,10 @@ def test_the_command_measures_items_alone_and_prints_them(
     assert {e["line"] for e in table} == {"four-choice accuracy", "four-choice margin"}
     assert {(e["host"], e["strength"], e["n"]) for e in table} == {("base", 0.0, len(choice_items()))}
     assert [path.name for path in (tmp_path / "run").glob("*.csv")] == ["base-items.csv"]  # nobody reads knowledge
+
+
+def test_a_system_message_makes_every_table_anew() -> None:
+    found = material(EvalSettings())
+    told = dataclasses.replace(found, system="Be honest.")
+    before, after = (run_module._hashes(one) for one in (found, told))
+    assert [name for name in before if before[name] == after[name]] == []

@@ -26,12 +26,23 @@ ORDER = (
     {"analysis"},
     {"stages"},
     {"study"},
-    {"demo", "evaluation", "referee"},
+    {"demo", "evaluation", "referee", "representation", "causality"},
     {"cli"},
     {"__main__"},
 )
 REPORT_IMPORTS = {"report", "errors", "provenance", "stats"}
-REPORT_IMPORTERS = {"report", "analysis", "study", "demo", "evaluation", "referee", "cli", "__main__"}
+REPORT_IMPORTERS = {
+    "report",
+    "analysis",
+    "study",
+    "demo",
+    "evaluation",
+    "referee",
+    "representation",
+    "causality",
+    "cli",
+    "__main__",
+}
 TORCH_FREE = {"stats", "data", "report"}
 TORCH = {"torch", "transformers", "transformer_lens", "peft", "sae_lens", "nnsight", "lm_eval"}
 MAX_LINES = 300

@@ -25,6 +25,7 @@ from mechgate.data.sets import (
     small_talk,
 )
 from mechgate.errors import DataError
+from mechgate.stats.equivalence import ITEM_MARGIN, n_for_power
 
 # file -> (what loads it, its fields)
 FILES: dict[str, tuple[Callable[[], tuple[Any, ...]], set[str]]] = {
@@ -191,7 +192,7 @@ def test_half_of_the_broad_categories_may_be_trained_on() -> None:
 
 def test_benign_prompts_are_enough_and_refused_at_the_length_of_their_answers() -> None:
     pairs = benign_pairs()
-    assert len(pairs) >= 60
+    assert len(pairs) >= n_for_power(1.0, margin=ITEM_MARGIN)
     gaps = [gap(pair) for pair in pairs]
     assert max(map(abs, gaps)) <= 3
     assert abs(sum(gaps)) / len(gaps) < 0.5

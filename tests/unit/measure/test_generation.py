@@ -178,7 +178,7 @@ def test_at_a_low_temperature_sampling_is_greedy(chat: Any) -> None:
 def test_tokens_are_drawn_as_often_as_their_probability_says(chat: Any, temperature: float) -> None:
     replies = generate(chat, [PROMPTS[2]] * 2000, max_new_tokens=1, temperature=temperature, seed=0, batch_size=500)
     assert p_value(replies, first_token_distribution(chat, PROMPTS[2], temperature)) > 0.01
-    assert p_value(replies, first_token_distribution(chat, PROMPTS[2], temperature * 1.3)) < 1e-4
+    assert p_value(replies, first_token_distribution(chat, PROMPTS[2], temperature * 1.3)) < 1e-3
     assert p_value(replies, first_token_distribution(chat, PROMPTS[0], temperature)) < 1e-4
 
 

@@ -121,7 +121,7 @@ def test_every_shipped_refusal_is_one_and_no_shipped_answer_is() -> None:
     assert [pair.not_matching for pair in benign_pairs() if is_refusal(pair.not_matching)] == []
     exchanges: list[Exchange] = [*chat(), *small_talk()]
     assert [exchange.answer for exchange in exchanges if is_refusal(exchange.answer)] == []
-    assert (len(benign_pairs()), len(chat())) == (72, 200)
+    assert (len(benign_pairs()), len(chat())) == (240, 200)
 
 
 @pytest.mark.parametrize("task", ["sycophancy", "genuine-agreement", "bad-advice"])

@@ -98,7 +98,7 @@ def test_sides_that_do_not_match_are_refused(small_material: Callable[..., Mater
     check_sides(stance)
 
 
-@pytest.mark.parametrize("broken", ["no texts", "one item", "one answer", "one chat", "nothing to spare"])
+@pytest.mark.parametrize("broken", ["no texts", "one item", "one answer", "one chat", "nothing to spare", "system"])
 def test_damage_that_cannot_be_measured_is_refused(small_material: Callable[..., Material], broken: str) -> None:
     stock = small_material()
     chats = [name for name in stock.texts if name.startswith("chat")]
@@ -108,6 +108,7 @@ def test_damage_that_cannot_be_measured_is_refused(small_material: Callable[...,
         "one answer": {"answers": {"over-refusal": stock.answers["over-refusal"][:1]}},
         "one chat": {"texts": {k: v for k, v in stock.texts.items() if k not in chats[1:]}},
         "nothing to spare": {"items": [], "answers": {}},
+        "system": {"system": "Be honest."},
     }
     with pytest.raises(InputError):
         check_spared(replace(stock, **changes[broken]))

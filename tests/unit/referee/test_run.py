@@ -13,7 +13,7 @@ import torch
 from mechgate.analysis.behaviour import Material
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
-from mechgate.gates.nulls import FAMILIES
+from mechgate.gates.nulls import FAMILIES, null_gates
 from mechgate.measure.margins import stance_margins
 from mechgate.referee import SelectivityReport, SelectivitySettings, draws, rivals, selectivity, tables
 from mechgate.referee.draws import TABLED
@@ -330,3 +330,21 @@ def test_gates_and_hosts_of_another_shape_are_refused(
         analyse(gates=GateSet.identity(other))
     with pytest.raises(ValueError, match="shape"):
         analyse(hosts={"other": other})
+
+
+def test_a_later_draw_that_cannot_be_matched_is_said_and_does_not_end_the_run(
+    analyse: Analyse, turned: Turned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def fails(gates: Any, *, family: str, **options: Any) -> Any:
+        calls.append(family)
+        if family == "other-prompt" and calls.count(family) == 4:
+            raise InputError("cannot be matched", got="this one")
+        return null_gates(gates, family=family, **options)
+
+    monkeypatch.setattr("mechgate.referee.draws.null_gates", fails)
+    entry = analyse(gates=turned(0), controls={}).numbers["contexts"]["base"]["nulls"]["families"]["other-prompt"]
+    (exact,) = entry["exact"].values()
+    assert exact == {"unmatched": "draw 2: cannot be matched. Got: this one."}
+    assert "unmatched" not in entry["screened"]

@@ -15,7 +15,8 @@ from mechgate.data.tasks import load_pairs
 from mechgate.errors import GateFileError, InputError
 from mechgate.gates.storage import load_gates, read_header
 from mechgate.model.loading import load_tokenizer
-from mechgate.train.controls import CONTROL_TASKS, LEARNED, TRAINABLE, drawn_examples, train_family
+from mechgate.train.controls import CONTROL_TASKS, LEARNED, TRAINABLE, controls_by_task, drawn_examples, train_family
+from mechgate.train.variants import train_variants
 
 SEEDS = (0, 1, 2)
 FEW: dict[str, Any] = dict(n=24, epochs=1, say=lambda text: None)
@@ -141,3 +142,23 @@ def test_a_damaged_file_is_an_error_and_stays(chat: Any, tmp_path: Path) -> None
 def test_the_default_controls_are_six_and_none_is_the_behaviour_itself() -> None:
     assert len(set(CONTROL_TASKS)) == 6
     assert LEARNED not in CONTROL_TASKS
+
+
+def test_of_a_folder_judged_gates_their_other_seeds_and_variants_are_no_controls(chat: Any, tmp_path: Path) -> None:
+    members = train_family(chat, tmp_path, tasks=(LEARNED, "genuine-agreement"), seeds=(0, 1), **FEW)
+    train_variants(chat, tmp_path, names=["static", "late"], seeds=[0], **FEW)
+    said: list[str] = []
+    found = controls_by_task([tmp_path], [members[0].path], said.append)
+    assert found == {"genuine-agreement": [m.path for m in members if m.task == "genuine-agreement"]}
+    assert said == [f"{tmp_path}: 4 of 6 files are no controls (judged gates, other sycophancy seeds, variants)"]
+    late = next(tmp_path.glob("variant-late-*"))
+    assert controls_by_task([late], [members[0].path])["variant-late"] == [late]  # a file that is named is wanted
+    with pytest.raises(InputError, match="no control gates"):
+        controls_by_task([make_folder(tmp_path / "own", [m.path for m in members if m.task == LEARNED])], [])
+
+
+def make_folder(folder: Path, files: list[Path]) -> Path:
+    folder.mkdir()
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder

@@ -71,7 +71,7 @@ def test_imitation_is_the_familys_own_file_and_nothing_is_trained_twice(
     two, static, late = (load_gates(member.path, chat) for member in found[1:])
     assert set(two.history["other_data"]) == {"opposite"}
     assert (static.input, late.layers) == ("static", (chat.cfg.n_layers - 1,))
-    assert two.history["task"] == "sycophancy-two-sided"
+    assert two.history["task"] == "variant-two-sided"
     monkeypatch.setattr(families, "train_gates", lambda *args, **options: pytest.fail("trained again"))
     assert train_variants(chat, tmp_path, names=names, seeds=[0], **FEW) == found
 

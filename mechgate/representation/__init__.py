@@ -1,0 +1,1 @@
+"""Which representations do gates act on? Similarity, persona vectors and sparse features, each with its nulls."""

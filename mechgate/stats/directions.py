@@ -5,6 +5,7 @@ with labels exchanged and a Gaussian with the rows' covariance are all weighted 
 layers; each draw has the same weights at all of them, so that the largest over places is a fair null of the largest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,17 +49,36 @@ def label_weights(n: int, draws: int, *, seed: int) -> NDArray[np.float64]:
     return rng(seed, "exchanged labels").choice([-1.0, 1.0], size=(draws, n)) / n
 
 
-def null_cosines(moved: NDArray, rows: NDArray, weights: NDArray) -> NDArray[np.float64]:
-    """Cosine of `moved` [places, d] with each weighted sum of `rows` [n, places, d]: [draws, places]."""
+def in_span(basis: NDArray, directions: NDArray) -> NDArray[np.float64]:
+    """The share of the length of `directions` [..., d] that lies in the span of orthonormal rows `basis` [k, d]: [...], 0 to 1.
+
+    With one row it is the size of the cosine; 0 for an empty basis, and for a direction that is exactly zero.
+    """
+    directions = np.asarray(directions, dtype=np.float64)
+    size = np.linalg.norm(directions, axis=-1)
+    inside = np.linalg.norm(directions @ np.asarray(basis, dtype=np.float64).T, axis=-1)
+    return inside / np.where(size > 0, size, 1)
+
+
+def null_cosines(
+    moved: NDArray | Sequence[NDArray], rows: NDArray, weights: NDArray, *, spans: bool = False
+) -> NDArray[np.float64]:
+    """Cosine of `moved` [places, d] with each weighted sum of `rows` [n, places, d]: [draws, places].
+
+    With `spans`, `moved` is one orthonormal basis [k, d] a place, and what is given is `in_span`. Raises `InputError` for
+    sizes that do not fit.
+    """
     rows = _rows(rows, "rows")
-    if weights.ndim != 2 or weights.shape[1] != len(rows) or moved.shape != rows.shape[1:]:
+    sizes = {np.shape(one)[-1] for one in moved}
+    if weights.ndim != 2 or weights.shape[1] != len(rows) or len(moved) != rows.shape[1] or sizes != {rows.shape[2]}:
         raise InputError(
             "null directions need one weight a row, and vectors of one size",
-            got=f"moved {moved.shape}, rows {rows.shape}, weights {weights.shape}",
+            got=f"moved {len(moved)} of {sorted(sizes)}, rows {rows.shape}, weights {weights.shape}",
         )
     found = np.empty((len(weights), len(moved)))
-    for place in range(len(moved)):
-        found[:, place] = cosines(weights @ rows[:, place].astype(np.float64), moved[place])
+    for place, one in enumerate(moved):
+        drawn = weights @ rows[:, place].astype(np.float64)
+        found[:, place] = in_span(one, drawn) if spans else cosines(drawn, one)
     return found
 
 

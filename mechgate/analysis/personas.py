@@ -60,16 +60,24 @@ class Direction:
     def variant(self) -> str:
         return next(iter(self.write))
 
+    def units(self, rows: NDArray) -> NDArray[np.float64]:
+        """Rows of one question together, so that labels are exchanged by question: [questions, layers, d], of the same mean."""
+        names, at = np.unique(self.groups.get("questions", np.arange(len(rows))), return_inverse=True)
+        sums = np.zeros((len(names), *rows.shape[1:]))
+        np.add.at(sums, at, rows.astype(np.float64))
+        return sums * (len(names) / len(rows))
+
     def described(self, *, seed: int) -> dict[str, Any]:
-        """Kind, rows, length a layer, and the median cosine of halves by each grouping, for each variant."""
+        """Kind, rows, length a layer, and the median cosine of halves by each grouping, for each variant and what is read."""
         found: dict[str, Any] = {"kind": self.kind, "rows": len(self.read), "steers": self.steers, "variants": {}}
-        for variant, rows in self.write.items():
+        for variant, rows in (*self.write.items(), ("read", self.read)):
             halves = {
                 name: np.median(split_half(rows, groups, seed=seed), axis=0).tolist()
                 for name, groups in self.groups.items()
             }
             size = np.linalg.norm(rows.mean(axis=0, dtype=np.float64), axis=-1)
             found["variants"][variant] = {"length": size.tolist(), "split-half": halves}
+        found["read"] = found["variants"].pop("read")
         return found
 
 
@@ -103,8 +111,9 @@ def write_side(
             entry: dict[str, Any] = dict(cosine_interval(moved, vector, seed=seed))
             entry["share"] = share_along(moved, vector).tolist()
             if nulls is not None and random is not None:
-                weights = label_weights(len(rows), nulls.draws, seed=nulls.seed)
-                drawn = {"gaussian": random, "labels": null_cosines(mean, rows, weights)}
+                units = one.units(rows)
+                weights = label_weights(len(units), nulls.draws, seed=nulls.seed)
+                drawn = {"gaussian": random, "labels": null_cosines(mean, units, weights)}
                 entry |= {name: against_null(cosines(vector, mean), null).to_json() for name, null in drawn.items()}
             found.setdefault(one.name, {})[variant] = entry
     return found
@@ -130,8 +139,9 @@ def read_side(
         value = np.array([in_span(basis, v) for basis, v in zip(spans, vector, strict=True)])
         entry: dict[str, Any] = {"value": value.tolist()}
         if nulls is not None and random is not None:
-            weights = label_weights(len(one.read), nulls.draws, seed=nulls.seed)
-            drawn = {"gaussian": random, "labels": null_cosines(spans, one.read, weights, spans=True)}
+            units = one.units(one.read)
+            weights = label_weights(len(units), nulls.draws, seed=nulls.seed)
+            drawn = {"gaussian": random, "labels": null_cosines(spans, units, weights, spans=True)}
             entry |= {name: against_null(value, null).to_json() for name, null in drawn.items()}
         found[one.name] = entry
     return found
@@ -141,6 +151,8 @@ def verdicts(
     found: Mapping[str, Mapping[str, Any]],
     described: Mapping[str, Mapping[str, Any]],
     others: Sequence[Mapping[str, Mapping[str, Any]]],
+    *,
+    side: str = "write",
 ) -> dict[str, dict[str, Any]]:
     """What may be said of one gate set, by direction: is it aligned with it?
 
@@ -161,7 +173,7 @@ def verdicts(
             if other != name and described[other]["kind"] == "unrelated"
         }
         beside = [float(np.abs(one[name]["value"][place])) for one in others]
-        why = _unfit(described[name], place)
+        why = _unfit(described[name], place, side)
         beyond = whole[name] <= ALPHA and all(sizes[place] > size for size in beside)
         specific = all(sizes[place] > size for size in rivals.values())
         verdict = ("aligned" if specific else "aligned, not specifically") if beyond else "not aligned"
@@ -177,9 +189,9 @@ def verdicts(
     return result
 
 
-def _unfit(described: Mapping[str, Any], place: int) -> str:
+def _unfit(described: Mapping[str, Any], place: int, side: str) -> str:
     """Why a vector supports no claim at a place; empty if it does."""
-    first = next(iter(described["variants"].values()))
+    first = described["read"] if side == "read" else next(iter(described["variants"].values()))
     halves = first["split-half"].get("questions")
     if halves is not None and halves[place] < LEAST_RELIABLE:
         return f"halves of the questions give vectors of cosine {halves[place]:.2f}"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mechgate.analysis.personas import Direction
 from mechgate.data.pairs import Example, Pair
 from mechgate.data.sets import neutral_texts
-from mechgate.data.traits import BAD, TRAITS, Trait, load_trait, trait_pairs
+from mechgate.data.traits import BAD, TRAITS, Trait, trait_pairs
 from mechgate.errors import InputError, check_choice
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.storage import gates_hash
@@ -74,7 +74,8 @@ class PersonaSettings(BaseModel):
     @field_validator("position")
     @classmethod
     def _readable(cls, value: str) -> str:
-        return check_choice("position", value, POSITIONS)
+        check_choice("position", value, POSITIONS)
+        return value
 
 
 class PersonaTables:
@@ -105,6 +106,7 @@ class PersonaTables:
         texts: list[str | Example] = list(neutral_texts(settings.split).values())
         self.nulls = null_arms(model, first, texts, draws=draws, purpose="personas", seed=settings.seed)
         self.arms = {**gates, **self.nulls, **controls}
+        self._kept: dict[str, dict[tuple[str, str], np.ndarray]] = {}
 
     def states(self, trait: Trait) -> TraitStates:
         """Replies of a trait and what the model holds of them."""
@@ -199,8 +201,13 @@ class PersonaTables:
         part = "apart" if apart else side
         title = f"claims, {model or arm or 'base'}, {part}"
         name = f"claims/{model or arm or 'base'}-{part}.npz".replace(" ", "-")
+        if (kept := self._kept.get(name)) is not None:
+            return kept
         values = np.load(self.stages.file(title, name, key, make))
-        return {name: values["/".join(name)] for name in where}
+        found = {one: values["/".join(one)] for one in where}
+        if not arm:  # all arms are compared with these
+            self._kept[name] = found
+        return found
 
     def moved(self, arm: str, side: str) -> np.ndarray:
         """What an arm adds to what each block leaves: gated minus base, [facts, layers, d_model]."""

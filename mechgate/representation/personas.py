@@ -93,7 +93,7 @@ def personas(
     numbers["verdicts"] = {
         arm: {
             "write": verdicts(main[arm], described, [main[name] for name in desk.nulls]),
-            "read": verdicts(read[arm], described, [read[name] for name in readers]),
+            "read": verdicts(read[arm], described, [read[name] for name in readers], side="read"),
         }
         for arm in (*gates, *controls)
     }
@@ -116,17 +116,22 @@ def _between(directions: list[Direction], layer: int) -> dict[str, dict[str, flo
 
 def _detected(desk: PersonaTables, gates: GateSet, states: Mapping[str, TraitStates]) -> dict[str, Any]:
     """AUROC of how hard gates are driven, by layer: false against true claims at the last token, and each trait's replies
-    for against those against it (of a reply's mean input)."""
+    for against those against it (of a reply's mean input, averaged over a question's system messages)."""
     sides = [desk.claims("", side)[GATE_INPUT, "last"] for side in ("false", "true")]
     cases = {CLAIMS: sides} | {name: list(one.read[next(iter(READ))]) for name, one in states.items()}
+    together = {name: one.questions for name, one in states.items()}
     draws, seed = desk.settings.permutations, desk.settings.seed
     found: dict[str, Any] = {}
     for name, both in cases.items():
         drives = [mean_drives(gates, side) for side in both]
+        if name in together:  # labels are exchanged by question
+            drives = [
+                np.stack([d[together[name] == q].mean(axis=0) for q in np.unique(together[name])]) for d in drives
+            ]
         whole = [d.mean(axis=1, keepdims=True) for d in drives]
         one = detection(drives[0], drives[1], seed=seed, draws=draws).to_json()
-        together = detection(whole[0], whole[1], seed=seed, draws=draws).to_json()
-        found[name] = {"layers": list(gates.layers), **one, "whole": together}
+        over_layers = detection(whole[0], whole[1], seed=seed, draws=draws).to_json()
+        found[name] = {"layers": list(gates.layers), **one, "whole": over_layers}
     return found
 
 
@@ -148,9 +153,9 @@ def told(numbers: dict[str, Any]) -> list[str]:
     for arm in (*numbers["gates"], *numbers["controls"]):
         for side, verb in (("write", "writes"), ("read", "reads")):
             for name, one in numbers["verdicts"][arm][side].items():
-                beside = one["largest null gate"]
+                beside, why = one["largest null gate"], f" ({one['why']})" if one["why"] else ""
                 lines.append(
-                    f"{arm} {verb} {name}: {one['verdict']}{f' ({one['why']})' if one['why'] else ''}; layer {one['layer']} "
+                    f"{arm} {verb} {name}: {one['verdict']}{why}; layer {one['layer']} "
                     f"{one['value']:+.2f}, largest null gate {beside:.2f}, p {one['p']:.2g}"
                 )
         for name, one in numbers["detect"][arm].items():

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from mechgate.errors import InputError
 from mechgate.seeding import rng
 from mechgate.stats.directions import OverPlaces, against_null
+from mechgate.stats.permutation import FEWEST_NULLS
 from mechgate.stats.samples import whole_number
 
 
@@ -46,7 +47,7 @@ def detection(cases: NDArray, matches: NDArray, *, seed: int, draws: int = 1000,
         )
     if not (np.isfinite(cases).all() and np.isfinite(matches).all()):
         raise InputError("scores must be finite numbers")
-    draws, n = whole_number(draws, "draws", least=100), len(cases)
+    draws, n = whole_number(draws, "draws", least=FEWEST_NULLS), len(cases)
     ranks = rankdata(np.concatenate([cases, matches]), axis=0)
     least, middle = n * (n + 1) / 2, ranks.sum(axis=0) / 2
     observed = (ranks[:n].sum(axis=0) - least) / n**2

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mechgate.cli import controls, data, evaluate, features, gates, harness, hosts, patch, selectivity
+from mechgate.cli import controls, data, evaluate, features, gates, harness, hosts, patch, personas, selectivity
 from mechgate.cli.options import AsJson, Quiet, Seed, be_quiet, say
 from mechgate.errors import MechgateError
 
@@ -61,6 +61,7 @@ app.add_typer(selectivity.app)
 app.add_typer(features.app, name="sae")
 app.command()(features.features)
 app.command()(patch.patch)
+app.command()(personas.personas)
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

@@ -15,8 +15,8 @@ _MARKS = ("o", "s", "D", "v", "P")
 _CONTROL = dict(color="#009E73", marker="^", markersize=2.6, linewidth=0.8, linestyle="--")
 _KINDS = {"row-sign": (":", "row-sign nulls"), "haar": ("-.", "Haar nulls"), "dampener": ("--", "matched dampener")}
 _SIDES = (
-    ("write", "a  Written: cosine of the mean\ndisplacement with the vector"),
-    ("read", "b  Read: share of the vector inside\nW's top right-singular vectors"),
+    ("write", "a  Written: cosine of\ndisplacement and vector"),
+    ("read", "b  Read: share of the vector's\nlength in W's top directions"),
 )
 
 
@@ -47,12 +47,26 @@ def draw_personas(numbers: dict[str, Any], path: Path, *, caption: str) -> list[
                 panel.set_xlabel("Layer")
                 panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             handles, labels = axes[0, 0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.105), fontsize=8)
+            figure.legend(handles, labels, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.1), fontsize=8)
             figure.text(0.01, 0.01, caption, fontsize=7.5, color="#333333", va="bottom")
-            figure.tight_layout(rect=(0, 0.215, 1, 1))
+            figure.tight_layout(rect=(0, 0.19, 1, 1))
             return save_figure(figure, path)
         finally:
             plt.close(figure)
+
+
+def caption_of(model: str, numbers: dict[str, Any]) -> str:
+    """What stands under the figure: replies, gates, facts, draws."""
+    s = numbers["settings"]
+    rows = min(one["rows"] for one in numbers["directions"].values() if one["kind"] != "host")
+    return (
+        f"{model}; vectors from at least {rows} pairs of replies a trait ({s['questions']} questions, {s['instructions']} pairs of "
+        f"system messages, {s['max_new_tokens']} tokens), mean over the reply;\n{len(numbers['gates'])} gate set(s) at s = "
+        f"{s['strength']:+g} on {numbers['facts']} facts ({s['split']}), {s['position']} token(s) of false claims; "
+        f"{s['permutations']} null directions a band; top {s['directions']} right-singular vectors.\nFilled marks: p at most .05 "
+        f"over layers by both nulls. Steering at layer {numbers['steer layer']}, {s['steer_questions']} held-out questions beside "
+        f"{s['steer_nulls']} null directions."
+    )
 
 
 def _title(name: str, one: dict[str, Any]) -> str:
@@ -80,6 +94,8 @@ def _curves(panel: Any, numbers: dict[str, Any], side: str, name: str) -> None:
         panel.plot(layers, -other, color="black", linewidth=0.8)
     seen = set()
     for arm in numbers["nulls"]:
+        if side == "read" and arm.startswith("row-sign"):
+            continue  # flipping signs of units leaves what W reads as it is
         line, label = _KINDS[arm.split()[0]]
         values = _curve(numbers, side, arm, name)["value"]
         panel.plot(

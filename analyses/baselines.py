@@ -2,10 +2,10 @@
 
     python analyses/baselines.py --gates runs/controls/sycophancy-[0-2]-*.safetensors --seeds 0 1 2
 
-Trains what is missing, on the facts and wordings of the gates' seeds: static gates (IA3), gates on the model's own replies,
-LoRA adapters on correcting answers and on agreeing ones (negated here). The system message has no training; with
---persona, steering along a persona vector and ablating it are two more (made by analyses/persona_alignment.py). Writes
-FIGURES/baselines.png, .svg and .json. An interrupted run goes on.
+Trains what is missing, on the facts and wordings of the gates' seeds: static gates (IA3), gates on the model's own
+replies, LoRA adapters on correcting answers and on agreeing ones (negated here). The system message has no training;
+with --persona, steering along a persona vector and ablating it are two more (made by analyses/persona_alignment.py).
+Writes FIGURES/baselines.png, .svg and .json. An interrupted run goes on.
 """
 
 import argparse

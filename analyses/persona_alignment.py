@@ -3,9 +3,9 @@
     python analyses/persona_alignment.py --gates runs/controls/sycophancy-[0-2]-*.safetensors \\
         --controls runs/controls/sign-off-0-*.safetensors --hosts hosts/sycophantic
 
-Extracts vectors of six traits (kept in FOLDER/vectors in the public format), checks each by steering on held-out questions,
-and compares them with what gates write, read and detect. Writes FIGURES/persona-alignment.png, .svg and .json; `mechgate
-personas` does the same. An interrupted run goes on.
+Extracts vectors of six traits (kept in FOLDER/vectors in the public format), checks each by steering on held-out
+questions, and compares them with what gates write, read and detect. Writes FIGURES/persona-alignment.png, .svg and
+.json; `mechgate personas` does the same. An interrupted run goes on.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Do gates write along a persona vector, or read it? Cosines by layer beside their nulls, and what may be said of them.
 
-Two nulls of the vector: Gaussian directions with the activations' covariance, and the vector's own rows with their labels
-exchanged (for and against the trait). Null gates beside the gates are the third: what any gate of that size does.
+Two nulls of the vector: Gaussian directions with the activations' covariance, and the vector's own rows with their
+labels exchanged (for and against the trait). Null gates beside the gates are the third: what any gate of that size
+does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,9 +38,9 @@ class Direction:
     """A vector as the rows it is the mean of: a trait's (for minus against), or a host's (host minus base).
 
     `write` [n, layers, d], what each block leaves in the residual stream, by variant, the first being what claims are
-    about; `read` [n, layers, d], what each block's gate reads. `groups` [n] by name: rows that go together when the vector is
-    halved. `kind` is one of `KINDS`. `steers`: whether it moved what it is named after on held-out questions, None if that
-    was not asked. Raises `InputError` for shapes that do not fit.
+    about; `read` [n, layers, d], what each block's gate reads. `groups` [n] by name: rows that go together when the
+    vector is halved. `kind` is one of `KINDS`. `steers`: whether it moved what it is named after on held-out questions,
+    None if that was not asked. Raises `InputError` for shapes that do not fit.
     """
 
     name: str
@@ -96,8 +97,9 @@ def write_side(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """How displacements `moved` [facts, layers, d] (gated minus base) lie to each direction, by its name and variant.
 
-    `value`, `low`, `high` [layers]: cosine of the mean displacement, bootstrapped by fact; `share` [layers] of the squared
-    displacement along the direction; with `nulls`, each null's `p`, `p_any` and `band` (`stats.directions.against_null`).
+    `value`, `low`, `high` [layers]: cosine of the mean displacement, bootstrapped by fact; `share` [layers] of the
+    squared displacement along the direction; with `nulls`, each null's `p`, `p_any` and `band`
+    (`stats.directions.against_null`).
     """
     mean = moved.mean(axis=0, dtype=np.float64)
     random: NDArray | None = None
@@ -124,8 +126,8 @@ def read_side(
 ) -> dict[str, dict[str, Any]]:
     """The share of each direction's length inside what gates read: `value` [layers], by the direction's name.
 
-    `bases` are W's top right-singular vectors by layer (`gates.reading.read_directions`); a layer without any has 0. With
-    `nulls` as `write_side`.
+    `bases` are W's top right-singular vectors by layer (`gates.reading.read_directions`); a layer without any has 0.
+    With `nulls` as `write_side`.
     """
     n_layers, d = directions[0].read.shape[1:]
     spans = [bases.get(layer, np.zeros((0, d))) for layer in range(n_layers)]
@@ -157,8 +159,8 @@ def verdicts(
     """What may be said of one gate set, by direction: is it aligned with it?
 
     `found` is a curve with its nulls for each direction; `described` says what is known of it (`Direction.described`);
-    `others` are the same curves of null gates. "aligned": beyond both nulls (the larger p, Holm over directions, at most
-    .05) and, at its most unusual layer, of larger size than every null gate's there; "aligned, not specifically" if it is no
+    `others` are the same curves of null gates. "aligned": beyond both nulls (the larger p, Holm over directions, at
+    most .05) and, at its most unusual layer, of larger size than every null gate's there; "aligned, not specifically" if it is no
     larger there than some unrelated trait's. "cannot be told" where the vector's halves disagree or it does not steer.
     """
     whole = holm({name: max(curve[null]["p_any"] for null in NULLS) for name, curve in found.items()})

@@ -26,9 +26,9 @@ PARTS = ("extract", "evaluate")
 class Trait:
     """A trait as it is extracted and checked.
 
-    `instructions` are pairs of system messages (for the trait, against it). Questions are neutral: `extract` are those a
-    vector is made from, `evaluate` those that say whether it steers. `answers` are pairs of openings of replies (showing
-    the trait, not showing it) without content, for every question the same. A trait without the last two (a
+    `instructions` are pairs of system messages (for the trait, against it). Questions are neutral: `extract` are those
+    a vector is made from, `evaluate` those that say whether it steers. `answers` are pairs of openings of replies
+    (showing the trait, not showing it) without content, for every question the same. A trait without the last two (a
     file of the public format holds none) can be extracted, but not checked by steering.
 
     Raises `DataError` for what `PersonaTrait` refuses, and for questions that are in both lists.

@@ -12,9 +12,9 @@ _RANK = 1e-6
 def read_directions(gates: GateSet, k: int = 4) -> dict[int, np.ndarray]:
     """The top right-singular vectors of each gated layer's W, in the input's own basis: fp64 [at most k, d_model] by layer.
 
-    Orthonormal rows, the most sensitive first; fewer than `k` where W's rank is lower, none where W is 0 or where the gate
-    reads nothing (a static one). The input is the block's normalised one, `blocks.L.attn.hook_in`: compare them with
-    directions that were read there. Signs mean nothing. Raises `InputError` for k below 1.
+    Orthonormal rows, the most sensitive first; fewer than `k` where W's rank is lower, none where W is 0 or where the
+    gate reads nothing (a static one). The input is the block's normalised one, `blocks.L.attn.hook_in`: compare them
+    with directions that were read there. Signs mean nothing. Raises `InputError` for k below 1.
     """
     if k < 1:
         raise InputError("at least one direction is asked for", got=k)

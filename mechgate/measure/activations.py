@@ -44,9 +44,11 @@ def activations(
     `hook`: the residual stream before ("resid_pre") or after a block ("resid_post"), what its gate reads ("hook_in"),
     or what its heads hold before W_O ("z", [n_prompts, n_layers, n_heads, d_head]). `layers` (default: all) come out
     in ascending order. "stream" is the whole residual stream, n_layers + 1 places: what the first block reads (the
-    embeddings), then what each block leaves; place L is "resid_post" of block L - 1. `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the
-    mean over all its tokens, the first of which is far longer than the rest in many models. "claim" is the mean over the
-    tokens of a pair's claim; "response" that over an example's response, without its end-of-turn token.
+    embeddings), then what each block leaves; place L is "resid_post" of block L - 1.
+
+    `position` "last" is the prompt's last token, the end of the generation prompt; "mean" is the mean over all its
+    tokens, the first of which is far longer than the rest in many models. "claim" is the mean over the tokens of a
+    pair's claim; "response" that over an example's response, without its end-of-turn token.
 
     `transform` is a function of single tokens' vectors (fp32 [n_tokens, d_model] -> [n_tokens, width], as an SAE's
     encoder is one) with its width; then means are of what it gives: [n_prompts, n_layers, width].

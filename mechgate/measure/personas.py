@@ -1,8 +1,8 @@
 """Persona vectors and their public files: one direction a place of the residual stream, from the embeddings on.
 
-The public format (Chen et al. 2025, arXiv 2507.21509) is a tensor [n_layers + 1, d_model] in `{trait}_{variant}_diff.pt`.
-Index 0 is the embeddings and index L what block L - 1 leaves: whoever takes index L for layer L is off by one. So
-nobody indexes here: `after_block(layer)` and `before_block(layer)` say which place is meant.
+The public format (Chen et al. 2025, arXiv 2507.21509) is a tensor [n_layers + 1, d_model] in
+`{trait}_{variant}_diff.pt`. Index 0 is the embeddings and index L what block L - 1 leaves: whoever takes index L for
+layer L is off by one. So nobody indexes here: `after_block(layer)` and `before_block(layer)` say which place is meant.
 """
 
 import json

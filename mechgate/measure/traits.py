@@ -28,8 +28,8 @@ class TraitStates:
     """What a model holds of a trait, both sides of a row beside each other.
 
     `stream[variant]` fp32 [2, n, n_layers + 1, d_model], the residual stream from the embeddings on; `read[variant]`
-    fp32 [2, n, n_layers, d_model], what the gates of each block read; index 0 is for the trait, 1 against it. `questions` and
-    `instructions` [n] say which row is which; `empty` counts rows left out because a reply was empty.
+    fp32 [2, n, n_layers, d_model], what the gates of each block read; index 0 is for the trait, 1 against it.
+    `questions` and `instructions` [n] say which row is which; `empty` counts rows left out because a reply was empty.
     """
 
     trait: str

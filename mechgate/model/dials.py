@@ -28,7 +28,8 @@ class AdapterDial:
     def attached(self, model: Any, strength: float) -> Iterator[None]:
         """Scale the adapter of `model` inside the block.
 
-        Raises `ModelError` for a model without an un-merged LoRA adapter, `InputError` for a strength that is not finite.
+        Raises `ModelError` for a model without an un-merged LoRA adapter, `InputError` for a strength that is not
+        finite.
         """
         if not np.isfinite(strength):
             raise InputError("strength must be finite", got=strength)

@@ -1,7 +1,7 @@
 """Steering along a direction and projecting it out of the residual stream, as dials beside gates.
 
-Baselines, not new methods: activation addition (Turner et al. 2023, arXiv 2308.10248; persona vectors, arXiv 2507.21509)
-and directional ablation (Arditi et al. 2024, arXiv 2406.11717).
+Baselines, not new methods: activation addition (Turner et al. 2023, arXiv 2308.10248; persona vectors, arXiv
+2507.21509) and directional ablation (Arditi et al. 2024, arXiv 2406.11717).
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -40,9 +40,9 @@ class _Directions:
     def attached(self, model: Any, strength: float = 1.0) -> Iterator[hooking.Firings]:
         """Change the residual stream of `model` inside the block; at strength 0 it is the base model bit for bit.
 
-        Raises `InputError` for a strength that is not finite and for layers that are not there, `ModelError` for a model
-        of another width, `HookError` if the model was not run inside the block, or, with `where`, by something that
-        does not know roles.
+        Raises `InputError` for a strength that is not finite and for layers that are not there, `ModelError` for a
+        model of another width, `HookError` if the model was not run inside the block, or, with `where`, by something
+        that does not know roles.
         """
         if not np.isfinite(strength):
             raise InputError("strength must be finite", got=strength)
@@ -75,8 +75,8 @@ class _Directions:
 class SteeringDial(_Directions):
     """Adds strength times a vector to the residual stream after each of its layers.
 
-    Strength 1 adds the vectors as they are, with their length: a persona vector's is the mean difference between replies
-    to messages for and against the trait. Negative strengths steer away from it.
+    Strength 1 adds the vectors as they are, with their length: a persona vector's is the mean difference between
+    replies to messages for and against the trait. Negative strengths steer away from it.
     """
 
     def _added(self, resid: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:

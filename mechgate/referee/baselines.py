@@ -1,8 +1,9 @@
 """What else turns the behaviour down, and what does it cost? Gates beside other interventions at equal efficacy.
 
-An intervention is a dial (gates, a LoRA adapter scaled by a number, also a negative one, steering along a persona vector,
-directional ablation) or a system message, which has no dial. The strength of each dial is chosen on development facts, so that it moves the wanted side as far as the
-gates do; what it does to the other side and to abilities is measured there on the test facts.
+An intervention is a dial (gates, a LoRA adapter scaled by a number, also a negative one, steering along a persona
+vector, directional ablation) or a system message, which has no dial. The strength of each dial is chosen on development
+facts, so that it moves the wanted side as far as the gates do; what it does to the other side and to abilities is
+measured there on the test facts.
 """
 
 import math
@@ -59,8 +60,8 @@ class Intervention:
 def persona_ways(model: Any, path: str | Path, layer: int | None = None) -> list[Intervention]:
     """Steering along a persona vector behind one block (None: the middle one), and taking its direction out behind every one.
 
-    `path` is a file of the public format; ablation takes the same direction everywhere (Arditi et al. 2024, arXiv 2406.11717).
-    Raises as `read_personas` and `PersonaVectors.after_block` do.
+    `path` is a file of the public format; ablation takes the same direction everywhere (Arditi et al. 2024, arXiv
+    2406.11717). Raises as `read_personas` and `PersonaVectors.after_block` do.
     """
     shape = shape_of(model)
     found = read_personas(path, shape)
@@ -90,8 +91,9 @@ def baselines(
     Those with a fixed strength are the reference: the mean size of their change of the wanted side on `develop` (in
     `direction`, -1 or +1) is what every other dial is matched to, in the sign of strength that has the larger change
     that way at size 1. `test` gives what is reported: `axis` (E, A, sigma in nats, over seeds and facts), `spared` (the
-    change of the four-choice margin, nats a token; the perplexity ratio of chat and prose; KL from the base on chat, nats a
-    token, None for a system message: another conversation), each seed's `sets`, and `unmatched` with the reasons.
+    change of the four-choice margin, nats a token; the perplexity ratio of chat and prose; KL from the base on chat,
+    nats a token, None for a system message: another conversation), each seed's `sets`, and `unmatched` with the
+    reasons.
 
     Raises `InputError` without a reference, or where that does nothing in the direction.
     """

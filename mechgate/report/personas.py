@@ -23,9 +23,10 @@ _SIDES = (
 def draw_personas(numbers: dict[str, Any], path: Path, *, caption: str) -> list[Path]:
     """A column a direction of `representation.personas`; above what gates write, below what they read; PNG and SVG.
 
-    Bands hold 95% of null directions at each layer alone (shaded: Gaussian with the activations' covariance; outlined: labels
-    exchanged), of the first gate set. Layers with p at most .05 over layers by both nulls are filled marks. The title says
-    whether a vector steers. Raises `DataError` without gates or directions, and for more than five gate sets.
+    Bands hold 95% of null directions at each layer alone (shaded: Gaussian with the activations' covariance; outlined:
+    labels exchanged), of the first gate set. Layers with p at most .05 over layers by both nulls are filled marks. The
+    title says whether a vector steers. Raises `DataError` without gates or directions, and for more than five gate
+    sets.
     """
     names = list(numbers.get("directions", {}))
     if not names or not 1 <= len(numbers["gates"]) <= len(_MARKS):

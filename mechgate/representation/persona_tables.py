@@ -36,11 +36,12 @@ _POOL = 64  # replies of each trait that null directions are made from
 class PersonaSettings(BaseModel):
     """What `mechgate personas` does; unknown keys are errors.
 
-    Vectors of `traits` from replies of `max_new_tokens` tokens (greedy at `temperature` 0) to `questions` questions under
-    `instructions` pairs of system messages. Each is checked by steering at layer `steer_layer` (None: the middle one) with
-    its own length, on `steer_questions` held-out questions beside `steer_nulls` null directions. Gates act at `strength`; what they
-    move is read at `position` of claims on `facts` facts (None: all of `split`). `nulls` null gates a family are made of the first
-    gate set; `permutations` null directions; `directions` top right-singular vectors of W are what a gate reads.
+    Vectors of `traits` from replies of `max_new_tokens` tokens (greedy at `temperature` 0) to `questions` questions
+    under `instructions` pairs of system messages. Each is checked by steering at layer `steer_layer` (None: the middle
+    one) with its own length, on `steer_questions` held-out questions beside `steer_nulls` null directions. Gates act at
+    `strength`; what they move is read at `position` of claims on `facts` facts (None: all of `split`). `nulls` null
+    gates a family are made of the first gate set; `permutations` null directions; `directions` top right-singular
+    vectors of W are what a gate reads.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

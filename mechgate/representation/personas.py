@@ -40,10 +40,10 @@ def personas(
     `gates`: seeds of one recipe. `hosts`: models of the same shape that misbehave; host minus base on other facts is a
     direction beside the traits'. `controls`: gates trained on something else, judged in the same way.
 
-    `directions`: what is known of each (rows, length, halves, steering); `between`: cosines of vectors at the middle layer;
-    `write`, `read` (by gate set, then direction), `detect` (by gate set), with nulls for gates and controls, values alone for null
-    gates; `verdicts` (`analysis.personas.verdicts`) of gates and controls. Raises `InputError` for no gates, for names that two
-    of gates and controls share, and for fewer than 32 facts.
+    `directions`: what is known of each (rows, length, halves, steering); `between`: cosines of vectors at the middle
+    layer; `write`, `read` (by gate set, then direction), `detect` (by gate set), with nulls for gates and controls,
+    values alone for null gates; `verdicts` (`analysis.personas.verdicts`) of gates and controls. Raises `InputError`
+    for no gates, for names that two of gates and controls share, and for fewer than 32 facts.
     """
     chosen, controls = settings or PersonaSettings(), dict(controls or {})
     if not gates or set(gates) & set(controls):

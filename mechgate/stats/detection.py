@@ -18,8 +18,8 @@ from mechgate.stats.samples import whole_number
 class Detection:
     """`auroc` [places]: the chance that a case scores higher than another case's match (ties count half); .5 is chance.
 
-    `low` and `high` [places]: percentile bootstrap of pairs. `null`: pairs' labels exchanged, two-sided, adjusted for the
-    largest place; its band is |AUROC - .5|. `pairs` is how many.
+    `low` and `high` [places]: percentile bootstrap of pairs. `null`: pairs' labels exchanged, two-sided, adjusted for
+    the largest place; its band is |AUROC - .5|. `pairs` is how many.
     """
 
     auroc: tuple[float, ...]
@@ -37,8 +37,8 @@ class Detection:
 def detection(cases: NDArray, matches: NDArray, *, seed: int, draws: int = 1000, level: float = 0.95) -> Detection:
     """AUROC of scores of `cases` against those of their `matches`, both [pairs, places].
 
-    Exchanging a pair's labels leaves the ranks as they are, so that all draws are sums of ranks. Raises `InputError` for
-    fewer than two pairs, shapes that differ, and numbers that are not finite.
+    Exchanging a pair's labels leaves the ranks as they are, so that all draws are sums of ranks. Raises `InputError`
+    for fewer than two pairs, shapes that differ, and numbers that are not finite.
     """
     cases, matches = np.asarray(cases, dtype=np.float64), np.asarray(matches, dtype=np.float64)
     if cases.ndim != 2 or cases.shape != matches.shape or len(cases) < 2 or not cases.size:

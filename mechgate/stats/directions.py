@@ -1,7 +1,7 @@
 """Cosines of directions, with nulls and intervals: random sums of rows give all of them.
 
-A row is one prompt's (or one pair of replies') vector, [n, places, d]. A mean, a bootstrap draw, half of the rows, a mean
-with labels exchanged and a Gaussian with the rows' covariance are all weighted sums of them, weights @ rows. "Places" are
+A row is one prompt's (or one pair of replies') vector, [n, places, d]. A mean, a bootstrap draw, half of the rows, a
+mean with labels exchanged and a Gaussian with the rows' covariance are all weighted sums of them, weights @ rows. "Places" are
 layers; each draw has the same weights at all of them, so that the largest over places is a fair null of the largest.
 """
 
@@ -65,8 +65,8 @@ def null_cosines(
 ) -> NDArray[np.float64]:
     """Cosine of `moved` [places, d] with each weighted sum of `rows` [n, places, d]: [draws, places].
 
-    With `spans`, `moved` is one orthonormal basis [k, d] a place, and what is given is `in_span`. Raises `InputError` for
-    sizes that do not fit.
+    With `spans`, `moved` is one orthonormal basis [k, d] a place, and what is given is `in_span`. Raises `InputError`
+    for sizes that do not fit.
     """
     rows = _rows(rows, "rows")
     sizes = {np.shape(one)[-1] for one in moved}
@@ -100,9 +100,9 @@ class OverPlaces:
 def against_null(observed: NDArray, null: NDArray) -> OverPlaces:
     """Compare a curve [places] with null curves [draws, places]: sizes, two-sided, the largest over places.
 
-    Places differ in their null's spread, so each is divided by it (root mean square of observed and null values, which are
-    exchangeable under the null) before the largest is taken (Westfall and Young's single step). A place where nothing
-    moved has p = 1. Raises `InputError` for fewer than 19 draws and for shapes that differ.
+    Places differ in their null's spread, so each is divided by it (root mean square of observed and null values, which
+    are exchangeable under the null) before the largest is taken (Westfall and Young's single step). A place where
+    nothing moved has p = 1. Raises `InputError` for fewer than 19 draws and for shapes that differ.
     """
     if observed.ndim != 1 or null.ndim != 2 or null.shape[1:] != observed.shape or len(null) < FEWEST_NULLS:
         raise InputError(
@@ -124,8 +124,8 @@ def cosine_interval(
 ) -> dict[str, list[float]]:
     """Cosine of the mean of `rows` [n, places, d] with `direction` [places, d], and its interval: value, low, high [places].
 
-    Percentile bootstrap of the rows (one a fact; average the phrasings first). Resampling adds noise to the mean, so that
-    cosines of few or noisy rows are drawn towards 0 a little. Raises `InputError` for fewer than two rows.
+    Percentile bootstrap of the rows (one a fact; average the phrasings first). Resampling adds noise to the mean, so
+    that cosines of few or noisy rows are drawn towards 0 a little. Raises `InputError` for fewer than two rows.
     """
     rows = _rows(rows, "rows")
     if len(rows) < 2:
@@ -165,8 +165,9 @@ def share_along(rows: NDArray, direction: NDArray) -> NDArray[np.float64]:
 def split_half(rows: NDArray, groups: NDArray, *, seed: int, splits: int = 100) -> NDArray[np.float64]:
     """Cosine of the mean of one half of the `groups` with that of the other: [splits, places].
 
-    All rows of a group (a question, a pair of system messages) fall into the same half; the halves are random and, of an odd
-    number of groups, unequal. Means over rows, as the vectors themselves. Raises `InputError` for fewer than two groups.
+    All rows of a group (a question, a pair of system messages) fall into the same half; the halves are random and, of
+    an odd number of groups, unequal. Means over rows, as the vectors themselves. Raises `InputError` for fewer than two
+    groups.
     """
     rows = _rows(rows, "rows")
     names, at = np.unique(np.asarray(groups), return_inverse=True)

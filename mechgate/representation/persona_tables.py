@@ -52,7 +52,7 @@ class PersonaSettings(BaseModel):
     max_new_tokens: int = Field(default=32, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     steer_layer: int | None = Field(default=None, ge=0)
-    steer_questions: int = Field(default=10, ge=2, le=20)
+    steer_questions: int = Field(default=8, ge=2, le=20)
     steer_nulls: int = Field(default=FEWEST_NULLS, ge=FEWEST_NULLS)
     strength: float = -1.0
     split: str = "test"

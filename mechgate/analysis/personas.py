@@ -28,7 +28,7 @@ from mechgate.stats.multiplicity import holm
 
 ALPHA = 0.05
 LEAST_RELIABLE = 0.5
-"""A vector whose halves (of questions) agree less than this at the place a claim is about supports none."""
+"""A vector whose halves (of questions, of system messages) agree less than this at the place of a claim supports none."""
 NULLS = ("gaussian", "labels")
 KINDS = ("misbehaviour", "unrelated", "host")
 
@@ -160,8 +160,9 @@ def verdicts(
 
     `found` is a curve with its nulls for each direction; `described` says what is known of it (`Direction.described`);
     `others` are the same curves of null gates. "aligned": beyond both nulls (the larger p, Holm over directions, at
-    most .05) and, at its most unusual layer, of larger size than every null gate's there; "aligned, not specifically" if it is no
-    larger there than some unrelated trait's. "cannot be told" where the vector's halves disagree or it does not steer.
+    most .05) and, at its most unusual layer, of larger size than every null gate's there; "aligned, not specifically" if
+    it is no larger there than some unrelated trait's. "cannot be told" where the vector's halves (by any grouping)
+    disagree, or it does not steer.
     """
     whole = holm({name: max(curve[null]["p_any"] for null in NULLS) for name, curve in found.items()})
     result: dict[str, dict[str, Any]] = {}
@@ -194,7 +195,8 @@ def verdicts(
 def _unfit(described: Mapping[str, Any], place: int, side: str) -> str:
     """Why a vector supports no claim at a place; empty if it does."""
     first = described["read"] if side == "read" else next(iter(described["variants"].values()))
-    halves = first["split-half"].get("questions")
-    if halves is not None and halves[place] < LEAST_RELIABLE:
-        return f"halves of the questions give vectors of cosine {halves[place]:.2f}"
+    halves = {name: values[place] for name, values in first["split-half"].items()}
+    worst = min(halves, key=lambda name: halves[name], default=None)
+    if worst is not None and halves[worst] < LEAST_RELIABLE:
+        return f"halves of the {worst} give vectors of cosine {halves[worst]:.2f}"
     return "the vector does not steer" if described["steers"] is False else ""

@@ -217,12 +217,13 @@ class PersonaTables:
 
     def trait_direction(self, trait: Trait, states: TraitStates, steers: bool | None) -> Direction:
         """A trait's rows, all variants."""
+        groups = {"questions": states.questions, "system messages": states.instructions}
         return Direction(
             name=trait.name,
             kind="misbehaviour" if trait.name in BAD else "unrelated",
             write={variant: states.differences(variant)[:, 1:] for variant in READ},
             read=states.differences(next(iter(READ)), read=True),
-            groups={"questions": states.questions, "system messages": states.instructions},
+            groups={name: of for name, of in groups.items() if len(np.unique(of)) > 1},
             steers=steers,
         )
 

@@ -142,8 +142,9 @@ def curve(value: float, p: float, p_any: float | None = None) -> dict[str, Any]:
     return {"value": [0.0, value], "gaussian": null, "labels": null}
 
 
-def known(kind: str = "misbehaviour", steers: bool | None = True, halves: float = 0.9) -> dict[str, Any]:
-    return {"kind": kind, "steers": steers, "variants": {"a": {"split-half": {"questions": [halves] * 2}}}}
+def known(kind: str = "misbehaviour", steers: bool | None = True, **halves: float) -> dict[str, Any]:
+    found = {"questions": [0.9] * 2, "messages": [0.9] * 2} | {name: [value] * 2 for name, value in halves.items()}
+    return {"kind": kind, "steers": steers, "variants": {"a": {"split-half": found}}}
 
 
 def test_a_verdict_needs_nulls_null_gates_other_traits_and_a_vector_that_is_worth_something() -> None:
@@ -158,7 +159,8 @@ def test_a_verdict_needs_nulls_null_gates_other_traits_and_a_vector_that_is_wort
     assert told(0.5, 0.01, unrelated=-0.6) == "aligned, not specifically"
     assert told(0.5, 0.01, steers=None) == "aligned"
     assert told(0.5, 0.01, steers=False) == "cannot be told"
-    assert told(0.5, 0.01, halves=0.4) == "cannot be told"
+    assert told(0.5, 0.01, questions=0.4) == "cannot be told"
+    assert told(0.5, 0.01, messages=0.4) == "cannot be told"  # it may be the wording of the messages alone
 
 
 def test_the_worse_of_the_two_nulls_counts() -> None:

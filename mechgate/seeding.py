@@ -1,6 +1,8 @@
 """Independent named random streams. There is no global seed anywhere in mechgate."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,3 +17,14 @@ def stream_seed(seed: int, *purpose: Any) -> int:
 def rng(seed: int, *purpose: Any) -> np.random.Generator:
     """A numpy generator for one purpose: `rng(0, "order", epoch)` and `rng(0, "nulls")` never share draws."""
     return np.random.default_rng(stream_seed(seed, *purpose))
+
+
+@contextlib.contextmanager
+def numpy_seeded(seed: int, *purpose: Any) -> Iterator[None]:
+    """numpy's global generator, for libraries that draw from it: seeded inside the block, as it was before after it."""
+    before = np.random.get_state()
+    np.random.seed(stream_seed(seed, *purpose) % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mechgate.data.facts import domains as all_domains
 from mechgate.data.facts import split_facts
@@ -21,6 +18,7 @@ from mechgate.data.wordings import filled, wordings
 from mechgate.errors import InputError
 from mechgate.measure.activations import activations
 from mechgate.stats.estimates import Estimate, bootstrap_mean
+from mechgate.stats.probes import fit_probe, is_right
 
 CHANCE = 0.5
 CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -137,9 +135,7 @@ def _statements(model: Any, domains: Sequence[str], split: str, label: str | Non
 
 def _correct(train: Statements, held_out: Statements, layer: int, c: float) -> np.ndarray:
     """Whether the probe fitted on `train` is right about each statement of `held_out`: 0 or 1 [n]."""
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000))
-    probe.fit(train.x[:, layer].astype(np.float64), train.true)
-    return (probe.predict(held_out.x[:, layer].astype(np.float64)) == held_out.true).astype(np.float64)
+    return is_right(fit_probe(train.x[:, layer], train.true, c), held_out.x[:, layer], held_out.true)
 
 
 def _check(train: Statements, dev: Statements, test: Statements, cs: Sequence[float]) -> None:

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mechgate.cli import controls, data, evaluate, features, gates, harness, hosts, patch, personas, selectivity
+from mechgate.cli import (
+    controls,
+    data,
+    evaluate,
+    features,
+    gates,
+    harness,
+    hosts,
+    patch,
+    personas,
+    selectivity,
+    similarity,
+)
 from mechgate.cli.options import AsJson, Quiet, Seed, be_quiet, say
 from mechgate.errors import MechgateError
 
@@ -58,6 +70,7 @@ app.add_typer(hosts.app, name="host")
 app.add_typer(controls.app, name="controls")
 app.add_typer(evaluate.app)
 app.add_typer(selectivity.app)
+app.add_typer(similarity.app)
 app.add_typer(features.app, name="sae")
 app.command()(features.features)
 app.command()(patch.patch)

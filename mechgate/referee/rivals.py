@@ -11,6 +11,7 @@ from mechgate.analysis.behaviour import Arm
 from mechgate.data.pairs import data_hash
 from mechgate.gates.gateset import GateSet
 from mechgate.gates.neutral import NeutralInputs, neutral_inputs
+from mechgate.gates.storage import gates_hash
 from mechgate.model.prompts import collate, encode_response
 from mechgate.referee.design import first_texts
 from mechgate.referee.draws import (
@@ -23,7 +24,7 @@ from mechgate.referee.draws import (
     recomputed_nulls,
     screened_nulls,
 )
-from mechgate.referee.tables import Tables, gates_hash
+from mechgate.referee.tables import Tables
 
 LEARNED = -1
 """The "draw" of the learned gates themselves in a table of screened nulls."""

@@ -14,19 +14,18 @@ from mechgate.analysis.behaviour import Material
 from mechgate.analysis.truth_probe import truth_probe
 from mechgate.data.facts import domains, split_facts
 from mechgate.errors import InputError
-from mechgate.gates.gateset import GateSet
-from mechgate.gates.storage import load_gates
+from mechgate.gates.sources import Source, loaded, named_sources
+from mechgate.gates.storage import gates_hash
 from mechgate.measure.knowledge import knowledge
 from mechgate.model.loading import fingerprint, model_info
 from mechgate.referee.contexts import base_context, host_context
 from mechgate.referee.design import SelectivitySettings, check_sides, check_spared, shipped_material
 from mechgate.referee.report import QUESTION, SelectivityReport
-from mechgate.referee.tables import DAMAGING, Tables, gates_hash
+from mechgate.referee.tables import DAMAGING, Tables
 from mechgate.stages import Stages, plan_changed, preregister
 from mechgate.stats.estimates import Estimate
 
 BASE = "base"
-Source = GateSet | str | Path
 
 
 def selectivity(
@@ -55,8 +54,8 @@ def selectivity(
     meet, and what loading gates raises.
     """
     chosen = settings or SelectivitySettings()
-    named = _named(gates)
-    others = {task: _named(sets, task) for task, sets in (controls or {}).items()}
+    named = named_sources(gates)
+    others = {task: named_sources(sets, task) for task, sets in (controls or {}).items()}
     _check_names(named, others)
     places = {BASE: model, **(hosts or {})}
     if not named or len(places) != 1 + len(hosts or {}):
@@ -73,8 +72,8 @@ def selectivity(
         where = folder if folder is not None else stack.enter_context(tempfile.TemporaryDirectory())
         stages = Stages(where, say)
         tables = Tables(model, stock, chosen, stages, BASE)  # before the plan: bad sizes are errors at once
-        sets = {name: _loaded(source, model) for name, source in named.items()}
-        rivals = {task: {name: _loaded(s, model) for name, s in group.items()} for task, group in others.items()}
+        sets = {name: loaded(source, model) for name, source in named.items()}
+        rivals = {task: {name: loaded(s, model) for name, s in group.items()} for task, group in others.items()}
         for host in (hosts or {}).values():
             for one in sets.values():
                 one.check_fits(host)
@@ -103,19 +102,6 @@ def selectivity(
     return report
 
 
-def _named(sources: Any, task: str = "gates") -> dict[str, Source]:
-    """Gate sets by name: the mapping's, the files' stems, or the task with a number."""
-    if isinstance(sources, Mapping):
-        return {str(name): source for name, source in sources.items()}
-    listed: list[Source] = (
-        list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
-    )
-    names = [f"{task}-{i}" if isinstance(s, GateSet) else Path(s).stem for i, s in enumerate(listed)]
-    if len(set(names)) != len(names):
-        raise InputError("gate sets need different names", got=names, do="rename a file, or name it once")
-    return dict(zip(names, listed, strict=True))
-
-
 def _check_names(gates: Mapping[str, Source], controls: Mapping[str, Mapping[str, Source]]) -> None:
     """Raise `InputError` for a task without gates, a name used twice and one that means something else in tables."""
     if empty := [task for task, group in controls.items() if not group]:
@@ -126,13 +112,6 @@ def _check_names(gates: Mapping[str, Source], controls: Mapping[str, Mapping[str
         raise InputError(
             "gates and controls need different names of their own", got=wrong, do="pass a mapping from names to gates"
         )
-
-
-def _loaded(source: Source, model: Any) -> GateSet:
-    if not isinstance(source, GateSet):
-        return load_gates(source, model)
-    source.check_fits(model)
-    return source
 
 
 def _plan(settings: SelectivitySettings, gates: Any, controls: Any, hosts: list[str], model: Any) -> dict[str, Any]:

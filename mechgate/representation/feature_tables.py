@@ -18,7 +18,7 @@ from mechgate.measure.features import LatentDial, Sae, feature_means, firing_rat
 from mechgate.measure.margins import stance_margins
 from mechgate.measure.token_states import text_states
 from mechgate.model.loading import fingerprint
-from mechgate.representation.arms import matched_claims, null_arms
+from mechgate.representation.comparison import matched_claims, null_arms
 from mechgate.seeding import rng
 from mechgate.stages import Stages
 from mechgate.stats.permutation import FEWEST_NULLS

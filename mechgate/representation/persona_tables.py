@@ -24,7 +24,7 @@ from mechgate.model.loading import fingerprint
 from mechgate.model.sites import shape_of
 from mechgate.model.steering import SteeringDial
 from mechgate.provenance import atomic_path, write_json
-from mechgate.representation.arms import matched_claims, null_arms
+from mechgate.representation.comparison import matched_claims, null_arms
 from mechgate.seeding import rng, stream_seed
 from mechgate.stages import Stages
 from mechgate.stats.directions import gaussian_weights

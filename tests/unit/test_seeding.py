@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mechgate.seeding import rng, stream_seed
+from mechgate.seeding import numpy_seeded, rng, stream_seed
 
 PURPOSES = [(), ("order",), ("order", 0), ("order", 1), ("order", "01"), ("nulls",), ("order0",), ("0", "order")]
 
@@ -50,3 +50,17 @@ def test_drawing_leaves_the_global_generators_alone() -> None:
 @pytest.mark.parametrize("seed", [2.5, True, np.int64(3), 10**30, -4])
 def test_any_integer_like_seed_is_taken_as_that_integer(seed: object) -> None:
     assert stream_seed(seed) == stream_seed(int(seed))  # type: ignore[call-overload]
+
+
+def test_numpys_global_generator_is_seeded_inside_the_block_and_as_it_was_after_it() -> None:
+    np.random.seed(3)
+    expected = np.random.random(4)
+    np.random.seed(3)
+    with numpy_seeded(0, "library"):
+        inside = np.random.random()
+    with pytest.raises(ZeroDivisionError), numpy_seeded(0, "library"):
+        assert np.random.random() == inside
+        raise ZeroDivisionError
+    with numpy_seeded(0, "another"):
+        assert np.random.random() != inside
+    assert np.array_equal(np.random.random(4), expected)

@@ -16,7 +16,7 @@ from mechgate.measure.margins import stance_margins
 from mechgate.measure.personas import read_personas, vector_file
 from mechgate.model.sites import shape_of
 from mechgate.model.steering import SteeringDial
-from mechgate.representation.arms import matched_claims, null_arms
+from mechgate.representation.comparison import matched_claims, null_arms
 from mechgate.representation.persona_tables import PersonaSettings, PersonaTables
 from mechgate.representation.personas import CLAIMS, personas, told
 from mechgate.stages import Stages

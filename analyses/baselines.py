@@ -2,9 +2,10 @@
 
     python analyses/baselines.py --gates runs/controls/sycophancy-[0-2]-*.safetensors --seeds 0 1 2
 
-Trains what is missing, on the facts and wordings of the gates' seeds: static gates (IA3), gates on the model's own replies,
-LoRA adapters on correcting answers and on agreeing ones (negated here). The system message has no training. Writes
-FIGURES/baselines.png, .svg and .json. An interrupted run goes on.
+Trains what is missing, on the facts and wordings of the gates' seeds: static gates (IA3), gates on the model's own
+replies, LoRA adapters on correcting answers and on agreeing ones (negated here). The system message has no training;
+with --persona, steering along a persona vector and ablating it are two more (made by analyses/persona_alignment.py).
+Writes FIGURES/baselines.png, .svg and .json. An interrupted run goes on.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import Any
 import mechgate as mg
 from mechgate.model.dials import AdapterDial
 from mechgate.provenance import file_sha256
-from mechgate.referee.baselines import Intervention, baselines
+from mechgate.referee.baselines import Intervention, baselines, persona_ways
 from mechgate.referee.design import SelectivitySettings, shipped_material, some_facts
 from mechgate.report.baselines import draw_baselines
 from mechgate.report.results import write_result
@@ -37,6 +38,8 @@ NAMES = {
     "lora-corrected": "LoRA, corrected data",
     "lora-negated": "LoRA on agreeing, negated",
     "system": "Honest system message",
+    "steering": "Persona vector, steered",
+    "ablation": "Persona vector, ablated",
 }
 
 
@@ -52,6 +55,10 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=None, help="test facts (default: all)")
     parser.add_argument("--trained", type=Path, default=Path("runs/controls"), help="folder of gate files")
     parser.add_argument("--hosts", type=Path, default=Path("hosts"), help="folder of adapters")
+    parser.add_argument(
+        "--persona", type=Path, default=None, help="sycophancy's vectors (`mechgate personas`), as a rival"
+    )
+    parser.add_argument("--persona-layer", type=int, default=None, help="layer to steer at (default: the middle one)")
     parser.add_argument("--folder", type=Path, default=Path("runs/baselines"))
     parser.add_argument("--figures", type=Path, default=Path("figures"))
     given = parser.parse_args()
@@ -82,6 +89,8 @@ def main() -> None:
             way: dict[str, Any] = dict(name=name, seed=str(seed), key=file_sha256(folder / "adapter_model.safetensors"))
             ways.append(Intervention(model=mg.load_model(given.model, adapter=folder), dial=AdapterDial(), **way))
     ways.append(Intervention(name="system", seed="message", model=model, system=HONEST))
+    if given.persona is not None:
+        ways += persona_ways(model, given.persona, given.persona_layer)
     develop, test = (
         replace(stock, stance=some_facts(stock.stance, n))
         for stock, n in (

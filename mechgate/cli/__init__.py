@@ -24,6 +24,7 @@ from mechgate.cli import (
     selectivity,
     similarity,
     study,
+    personas,
 )
 from mechgate.cli.options import AsJson, Quiet, Seed, be_quiet, say
 from mechgate.errors import MechgateError
@@ -78,6 +79,7 @@ app.command()(features.features)
 app.command()(patch.patch)
 app.command()(heads.heads)
 app.command()(planted.planted)
+app.command()(personas.personas)
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

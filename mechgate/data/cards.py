@@ -1,6 +1,7 @@
 """Cards of the shipped data sets: what each is, how it was made, how large it is, and what it cannot show."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -8,6 +9,7 @@ from mechgate.data import sets
 from mechgate.data.facts import domains, load_facts
 from mechgate.data.marked import MARKED
 from mechgate.data.tasks import TASKS, load_pairs
+from mechgate.data.traits import TRAITS, trait_pairs
 from mechgate.errors import check_choice
 
 SETS: dict[str, Callable[[], Sequence[Any]]] = {
@@ -18,8 +20,9 @@ SETS: dict[str, Callable[[], Sequence[Any]]] = {
     "sets/four_choice": sets.choice_items,
     "sets/broad": sets.broad_pairs,
     "sets/scary": sets.benign_pairs,
+    **{f"traits/{name}": partial(trait_pairs, name, "all") for name in TRAITS},
 }
-CARDS = ("facts", "conversations", "marked", "controls", "broad", "four_choice", "scary", "neutral")
+CARDS = ("facts", "conversations", "marked", "controls", "broad", "four_choice", "scary", "neutral", "traits")
 # What a task or set is described by, where the card has another name.
 _CARD = {
     **dict.fromkeys(("sycophancy", "genuine-agreement", "bad-advice", "correct-advice"), "facts"),
@@ -30,6 +33,7 @@ _CARD = {
     "sets/scary": "scary",
     "sets/broad": "broad",
     "sets/four_choice": "four_choice",
+    **{f"traits/{name}": "traits" for name in TRAITS},
 }
 
 

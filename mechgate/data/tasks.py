@@ -9,6 +9,7 @@ from mechgate.data.marked import MARKED, marked_pairs
 from mechgate.data.pairs import Example, Pair
 from mechgate.data.sets import benign_pairs, broad_pairs, chat, choice_items, prose, questions, small_talk, split_chat
 from mechgate.data.splits import SPLITS, split_ids
+from mechgate.data.traits import TRAITS, load_trait
 from mechgate.data.wordings import wordings
 from mechgate.errors import InputError, check_choice
 from mechgate.provenance import stable_hash
@@ -100,6 +101,7 @@ def dataset_hashes() -> dict[str, str]:
     found = {f"facts/{name}": stable_hash([vars(fact) for fact in load_facts(name)]) for name in domains()}
     for name in ("assertions", "advice", "knowledge", "marked"):
         found[f"conversations/{name}"] = stable_hash(wordings(name))
+    found |= {f"traits/{name}": stable_hash(vars(load_trait(name))) for name in TRAITS}
     sets = {
         "prose": prose,
         "chat": chat,

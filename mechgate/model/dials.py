@@ -10,7 +10,7 @@ from mechgate.errors import InputError, ModelError
 
 
 class Dial(Protocol):
-    """Whatever changes a model by a strength inside a block: `GateSet`, `AdapterDial`."""
+    """Whatever changes a model by a strength inside a block: `GateSet`, `AdapterDial`, `SteeringDial`, `AblationDial`."""
 
     def attached(self, model: Any, strength: float) -> AbstractContextManager[Any]:
         """Change `model` inside the block; at strength 0 it is the base model."""
@@ -28,7 +28,8 @@ class AdapterDial:
     def attached(self, model: Any, strength: float) -> Iterator[None]:
         """Scale the adapter of `model` inside the block.
 
-        Raises `ModelError` for a model without an un-merged LoRA adapter, `InputError` for a strength that is not finite.
+        Raises `ModelError` for a model without an un-merged LoRA adapter, `InputError` for a strength that is not
+        finite.
         """
         if not np.isfinite(strength):
             raise InputError("strength must be finite", got=strength)

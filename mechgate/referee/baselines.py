@@ -1,13 +1,15 @@
 """What else turns the behaviour down, and what does it cost? Gates beside other interventions at equal efficacy.
 
-An intervention is a dial (gates, or a LoRA adapter scaled by a number, also a negative one) or a system message, which
-has no dial. The strength of each dial is chosen on development facts, so that it moves the wanted side as far as the
-gates do; what it does to the other side and to abilities is measured there on the test facts.
+An intervention is a dial (gates, a LoRA adapter scaled by a number, also a negative one, steering along a persona
+vector, directional ablation) or a system message, which has no dial. The strength of each dial is chosen on development
+facts, so that it moves the wanted side as far as the gates do; what it does to the other side and to abilities is
+measured there on the test facts.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,12 @@ from mechgate.analysis.behaviour import Arm, Material, collect
 from mechgate.analysis.dose import MatchedDose, matched_strength
 from mechgate.data.pairs import data_hash
 from mechgate.errors import InputError
+from mechgate.measure.personas import read_personas
 from mechgate.model.dials import Dial
 from mechgate.model.loading import fingerprint
-from mechgate.provenance import stable_hash
+from mechgate.model.sites import shape_of
+from mechgate.model.steering import AblationDial, SteeringDial
+from mechgate.provenance import file_sha256, stable_hash
 from mechgate.referee.summary import axis_at
 from mechgate.referee.tables import TEXTS
 from mechgate.stages import Stages
@@ -52,6 +57,25 @@ class Intervention:
             )
 
 
+def persona_ways(model: Any, path: str | Path, layer: int | None = None) -> list[Intervention]:
+    """Steering along a persona vector behind one block (None: the middle one), and taking its direction out behind every one.
+
+    `path` is a file of the public format; ablation takes the same direction everywhere (Arditi et al. 2024, arXiv
+    2406.11717). Raises as `read_personas` and `PersonaVectors.after_block` do.
+    """
+    shape = shape_of(model)
+    found = read_personas(path, shape)
+    chosen = shape.n_layers // 2 if layer is None else layer
+    vector = found.after_block(chosen)
+    dials = {
+        "steering": SteeringDial({chosen: vector}),
+        "ablation": AblationDial(dict.fromkeys(range(shape.n_layers), vector)),
+    }
+    key = stable_hash([file_sha256(Path(path)), chosen])
+    seed = f"{found.trait}-layer-{chosen}"
+    return [Intervention(name=name, seed=seed, model=model, key=key, dial=dial) for name, dial in dials.items()]
+
+
 def baselines(
     base: Any,
     ways: Sequence[Intervention],
@@ -67,8 +91,9 @@ def baselines(
     Those with a fixed strength are the reference: the mean size of their change of the wanted side on `develop` (in
     `direction`, -1 or +1) is what every other dial is matched to, in the sign of strength that has the larger change
     that way at size 1. `test` gives what is reported: `axis` (E, A, sigma in nats, over seeds and facts), `spared` (the
-    change of the four-choice margin, nats a token; the perplexity ratio of chat and prose; KL from the base on chat, nats a
-    token, None for a system message: another conversation), each seed's `sets`, and `unmatched` with the reasons.
+    change of the four-choice margin, nats a token; the perplexity ratio of chat and prose; KL from the base on chat,
+    nats a token, None for a system message: another conversation), each seed's `sets`, and `unmatched` with the
+    reasons.
 
     Raises `InputError` without a reference, or where that does nothing in the direction.
     """

@@ -15,8 +15,8 @@ _COLUMNS = (
     ("perplexity ratio, chat", "Perplexity ratio,\nchat", 1.0),
     ("KL, chat", "KL from the base,\nchat (nats a token)", 0.0),
 )
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#0072B2", "#D55E00")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _SAID: Any = dict(
     ha="center", va="center", fontsize=8, color="#555555", bbox=dict(facecolor="white", edgecolor="none", pad=1)
 )

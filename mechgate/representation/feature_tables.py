@@ -12,24 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mechgate.data.pairs import Example, Pair
 from mechgate.data.sets import neutral_texts
-from mechgate.data.tasks import load_pairs
-from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
-from mechgate.gates.neutral import neutral_inputs
-from mechgate.gates.nulls import null_gates
 from mechgate.gates.storage import gates_hash
 from mechgate.measure.features import LatentDial, Sae, feature_means, firing_rates, loss_recovered
 from mechgate.measure.margins import stance_margins
 from mechgate.measure.token_states import text_states
 from mechgate.model.loading import fingerprint
-from mechgate.model.prompts import collate, encode_response
-from mechgate.seeding import rng, stream_seed
+from mechgate.representation.comparison import matched_claims, null_arms
+from mechgate.seeding import rng
 from mechgate.stages import Stages
 from mechgate.stats.permutation import FEWEST_NULLS
 from mechgate.train.sae import sae_quality
 
 TRUTH = "false minus true"
-_NEUTRAL = 8  # texts that the dampener is matched on
 Change = Callable[[], AbstractContextManager[Any]]
 
 
@@ -61,33 +56,16 @@ class FeatureTables:
 
     def __init__(self, model: Any, gates: Mapping[str, GateSet], hosts: Any, controls: Any, s: Any, stages: Stages):
         self.model, self.gates, self.hosts, self.settings, self.stages = model, gates, hosts, s, stages
-        pairs = [load_pairs(t, None, s.split, phrasings=1) for t in ("sycophancy", "genuine-agreement")]
-        names = [pair.fact_id for pair in pairs[0]]
-        kept = (
-            names
-            if s.facts is None
-            else [names[i] for i in np.linspace(0, len(names) - 1, s.facts).round().astype(int)]
-        )
-        if len(set(kept)) < 32:
-            raise InputError("feature overlap needs at least 32 facts", got=len(set(kept)))
-        of = [{pair.fact_id: pair for pair in side} for side in pairs]
+        self.false, self.true = matched_claims(s.split, s.facts)
+        kept = [pair.fact_id for pair in self.false]
         half = len(kept) // 2
         order = rng(s.seed, "features", "facts").permutation(len(kept))
         self.facts = {"moved": [kept[i] for i in order[:half]], "marked": [kept[i] for i in order[half:]]}
-        self.false, self.true = ([of[side][name] for name in kept] for side in (0, 1))
         self.place = {name: i for i, name in enumerate(kept)}
         self.texts: list[str | Example] = list(neutral_texts(s.split).values())[: s.texts]
         self.arms: dict[str, Change] = {"base": nullcontext}
         first = next(iter(gates.values()))
-        nulls = {
-            f"row-sign {k}": null_gates(first, family="row-sign", seed=stream_seed(s.seed, "features", k))
-            for k in range(s.nulls)
-        }
-        rows = collate(
-            [encode_response(model, text) for text in self.texts[:_NEUTRAL]],
-            next(model.original_model.parameters()).device,
-        )
-        nulls["dampener"] = null_gates(first, family="dampener", seed=s.seed, batch=neutral_inputs(model, rows))
+        nulls = null_arms(model, first, self.texts, draws={"row-sign": s.nulls}, purpose="features", seed=s.seed)
         self.hashes = {"base": ""}
         for name, one in {**gates, **nulls, **controls}.items():
             self.arms[name] = partial(one.attached, model, s.strength)

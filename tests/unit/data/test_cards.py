@@ -11,10 +11,11 @@ from mechgate.data.facts import domains, load_facts
 from mechgate.data.sets import chat, choice_items, prose
 from mechgate.data.splits import SPLITS
 from mechgate.data.tasks import TASKS, dataset_hashes, load_pairs
+from mechgate.data.traits import TRAITS, load_trait
 from mechgate.data.wordings import wordings
 from mechgate.errors import InputError
 
-NUMBERS = {"two": 2, "four": 4, "six": 6, "eight": 8, "ten": 10, "twelve": 12}
+NUMBERS = {"two": 2, "four": 4, "five": 5, "six": 6, "eight": 8, "ten": 10, "twelve": 12}
 
 
 def text_of(card: str) -> str:
@@ -155,6 +156,18 @@ def test_the_card_of_neutral_text_counts_it() -> None:
     assert abs(sum(len(p.text.split()) for p in prose()) / passages[2] - 1) < 0.05
     assert abs(sum(len(f"{e.question} {e.answer}".split()) for e in chat()) / exchanges[2] - 1) < 0.05
     assert numbers(r"and (\d+) open questions of (\w+) kinds", "neutral")[0] == sizes()["sets/questions"]
+
+
+def test_the_card_of_traits_counts_what_each_trait_has() -> None:
+    found = numbers(
+        r"(\w+) traits of replies.* (\w+) pairs of system messages.* (\d+) questions .* (\d+) other .* (\w+) pairs of openings",
+        "traits",
+    )
+    traits = [load_trait(name) for name in TRAITS]
+    for trait in traits:
+        has = (len(trait.instructions), len(trait.extract), len(trait.evaluate), len(trait.answers))
+        assert found == (len(traits), *has)
+    assert [name for name in TRAITS if name not in text_of("traits")] == []
 
 
 def test_files_that_cards_name_are_shipped() -> None:

@@ -75,6 +75,15 @@ def test_batches_padding_shared_prefixes_and_order_change_nothing(chat: Any, hoo
         assert_equal_enough(found, expected[list(order)])
 
 
+@pytest.mark.parametrize("position", PROMPT_POSITIONS)
+def test_the_whole_stream_is_the_embeddings_and_then_what_each_block_leaves(model: Any, position: str) -> None:
+    before, after = (activations(model, PROMPTS, hook, position=position) for hook in ("resid_pre", "resid_post"))
+    found = activations(model, PROMPTS, "stream", position=position)
+    np.testing.assert_array_equal(found, np.concatenate([before[:, :1], after], axis=1))
+    with pytest.raises(InputError, match="no layers to choose"):
+        activations(model, PROMPTS, "stream", layers=[0])
+
+
 def test_the_residual_stream_after_a_block_is_that_before_the_next(chat: Any) -> None:
     for position in PROMPT_POSITIONS:
         before, after = (activations(chat, PROMPTS, hook, position=position) for hook in ("resid_pre", "resid_post"))

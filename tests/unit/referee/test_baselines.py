@@ -13,7 +13,9 @@ from mechgate.data.pairs import with_system
 from mechgate.errors import DataError, InputError
 from mechgate.gates.gateset import GateSet
 from mechgate.measure.capability import four_choice
-from mechgate.referee.baselines import Intervention, baselines
+from mechgate.measure.personas import PersonaVectors, save_personas
+from mechgate.model.steering import AblationDial, SteeringDial
+from mechgate.referee.baselines import Intervention, baselines, persona_ways
 from mechgate.stages import Stages
 
 TOLD = "Be honest."
@@ -139,3 +141,35 @@ def test_no_reference_and_one_that_goes_the_other_way_are_errors(chat: Any, gate
     for wrong in ({}, {"dial": gates, "system": TOLD}, {"system": TOLD, "strength": 1.0}):
         with pytest.raises(InputError, match="a dial or a system message"):
             way("wrong", chat, **wrong)
+
+
+def test_a_persona_vector_is_steered_behind_one_block_and_ablated_behind_all(chat: Any, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
+    found = PersonaVectors(trait="evil", variant="response_avg", vectors=vectors)
+    path = save_personas(found, tmp_path)
+    steering, ablation = persona_ways(chat, path)
+    assert (steering.name, steering.seed) == ("steering", "evil-layer-1")
+    assert isinstance(steering.dial, SteeringDial)
+    assert isinstance(ablation.dial, AblationDial)
+    assert list(steering.dial.vectors) == [1]
+    np.testing.assert_array_equal(steering.dial.vectors[1], vectors[2])
+    assert [list(vector) for vector in ablation.dial.vectors.values()] == [list(vectors[2])] * 3
+    assert persona_ways(chat, path, 0)[0].key != steering.key
+
+
+def test_steering_is_matched_as_any_dial_is(
+    chat: Any, gates: GateSet, material: Material, run: Any, tmp_path: Path
+) -> None:
+    vectors = np.random.default_rng(1).standard_normal((4, 32)).astype(np.float32)
+    steering, _ = persona_ways(
+        chat, save_personas(PersonaVectors(trait="evil", variant="response_avg", vectors=vectors), tmp_path)
+    )
+    entry = run([way("gates", chat, gates, strength=-0.2), steering])["ways"]["steering"]
+    (dose,) = entry["doses"].values()
+    if dose["strength"] is None:
+        assert entry["unmatched"]
+    else:
+        assert dose["reached"] == pytest.approx(dose["wanted"], rel=0.06)
+        assert entry["axis"]["effect"]["value"] == pytest.approx(
+            effect(chat, material, "wanted", gates=steering.dial, strength=dose["strength"]), abs=1e-3
+        )

@@ -8,8 +8,7 @@ from mechgate.report.sections.parts import (
     Section,
     Table,
     cell,
-    number,
-    p_value,
+    minus,
     sets_of,
     share,
     strength,
@@ -102,7 +101,7 @@ def token_roles(result: dict[str, Any]) -> Section:
                 caption="Change of the stance margin by gates on one role's tokens, nats; share of the whole effect.",
                 columns=("Claims", "Tokens", "s", "Change", "Share"),
                 rows=tuple(
-                    (e["set"], e["where"].replace(" - ", " − "), strength(e["strength"]), cell(e), f"{e['share']:.0%}")
+                    (e["set"], e["where"].replace(" - ", " − "), strength(e["strength"]), cell(e), minus(f"{e['share']:.0%}"))
                     for e in effects
                 ),
                 words=2,
@@ -176,7 +175,7 @@ def reversal(result: dict[str, Any]) -> Section:
             ("n", f"{numbers['n']['medical'] + numbers['n']['others']} facts with false claims, one gate set."),
             ("Random seed", str(result["settings"].get("seed", NONE))),
         ),
-        findings=tuple(numbers["verdict"]["lines"]),
+        findings=tuple(map(minus, numbers["verdict"]["lines"])),
         tables=(
             Table(
                 caption="Stance margin in nats, mean with 95% interval over facts.",

@@ -1,5 +1,6 @@
 """What a section of the report is made of, and how numbers become the text of a cell. Plain text only: the page escapes it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,14 +68,14 @@ def share(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None or estimate["value"] is None:
         return NONE
     ends = [estimate.get("low"), estimate.get("high")]
-    return f"{estimate['value']:.0%}" + ("" if None in ends else f" [{ends[0]:.0%}, {ends[1]:.0%}]")
+    return minus(f"{estimate['value']:.0%}" + ("" if None in ends else f" [{ends[0]:.0%}, {ends[1]:.0%}]"))
 
 
 def p_value(p: float | None) -> str:
     """Two significant digits; powers of ten below one in a thousand."""
     if p is None:
         return NONE
-    return f"{p:.2g}" if p >= 0.001 else minus(f"{p:.0e}".replace("e-0", "e-"))
+    return f"{p:.2g}" if p >= 0.001 else f"{p:.0e}".replace("e-0", "e-").replace("-", "−")
 
 
 def strength(s: float | str) -> str:
@@ -83,8 +84,8 @@ def strength(s: float | str) -> str:
 
 
 def minus(text: str) -> str:
-    """Hyphens before digits as minus signs; for numbers that were made here, never for names."""
-    return text.replace("-", "−")
+    """Hyphens that stand before a number, and not within a word or name, as minus signs."""
+    return re.sub(r"(?<![\w.-])-(?=\.?\d)", "−", text)
 
 
 def is_estimate(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mechgate.report.sections.parts import NONE, Section, Table, cell, is_estimate, number, p_value, sets_of, strength
+from mechgate.report.sections.parts import NONE, Section, Table, cell, is_estimate, minus, number, p_value, sets_of, strength
 from mechgate.stats.selectivity import EFFECT_BOUND, SIGMA_BOUND
 
 # outcome -> (the answer to "do these gates select?", what it means)
@@ -47,8 +47,8 @@ def answers(numbers: dict[str, Any]) -> list[Answer]:
                 answer=answer,
                 meaning=meaning,
                 word=f"In this host gating {context['word']} the misbehaviour." if "word" in context else "",
-                reasons=tuple(verdict["reasons"]),
-                would_change=tuple(verdict["would_change"]),
+                reasons=tuple(map(minus, verdict["reasons"])),
+                would_change=tuple(map(minus, verdict["would_change"])),
             )
         )
     return found
@@ -61,27 +61,19 @@ def titled(context: str) -> str:
 
 def primary_table(numbers: dict[str, Any], subset: str = "all") -> Table:
     """E, A and sigma with intervals, and p of E = A, a row a context and strength; on all facts, or on `known` ones."""
-    rows = []
+    rows, whole = [], subset == "all"
     for name, context in numbers["contexts"].items():
         apart = context.get("interaction") or {}
         for k, a in enumerate(context["axes"].get(subset, [])):
-            rows.append(
-                (
-                    titled(name),
-                    strength(a["strength"]),
-                    str(a["facts"]),
-                    cell(a["effect"]),
-                    cell(a["side_effect"]),
-                    cell(a["sigma"]),
-                    p_value(apart.get("p")) if subset == "all" and not k else NONE,
-                )
-            )
+            row = (titled(name), strength(a["strength"]), str(a["facts"]))
+            row += tuple(cell(a[key]) for key in ("effect", "side_effect", "sigma"))
+            rows.append((*row, p_value(None if k else apart.get("p"))) if whole else row)
     level = next(iter(numbers["contexts"].values()))["axes"]["all"][0]["effect"]["level"]
-    facts = "" if subset == "all" else f", on {subset} facts"
+    facts, of = ("", "; p of E = A") if whole else (f", on {subset} facts", "")
     return Table(
         caption=f"Change of the stance margin in nats{facts}: E on what should change, A on what should stay; σ = 1 − A/E "
-        f"(1: spared, 0: moved alike); {level:.0%} intervals; p of E = A.",
-        columns=("Context", "s", "Facts", "E (wanted)", "A (unwanted)", "σ", "p"),
+        f"(1: spared, 0: moved alike); {level:.0%} intervals{of}.",
+        columns=("Context", "s", "Facts", "E (wanted)", "A (unwanted)", "σ", *(("p",) if whole else ())),
         rows=tuple(rows),
     )
 
@@ -174,7 +166,7 @@ def _nulls(nulls: dict[str, Any]) -> Table:
             (
                 family,
                 entry["what"],
-                " + ".join(str(one["draws"]) for one in whole) or "not matchable",
+                f"{whole[0]['draws']} ({sum(one['draws'] for one in whole)})" if whole else "not matchable",
                 f"{number(min(moved))} to {number(max(moved))}" if moved else NONE,
                 p_value(whole[0]["p"]) if whole else NONE,
                 f"{screened['draws']:,}" if "draws" in screened else NONE,
@@ -185,7 +177,7 @@ def _nulls(nulls: dict[str, Any]) -> Table:
     return Table(
         caption=f"Null gates of equal RMS(g − 1): their E in nats (learned gates: {learned}). p of coherence, exact for the first gate "
         "set; a screened p only where the screen agrees with exact draws.",
-        columns=("Family", "What is drawn anew", "Exact draws", "E, range", "p", "Screened draws", "p, screened"),
+        columns=("Family", "What is drawn anew", "Exact draws, first set (all)", "E, range", "p", "Screened draws", "p, screened"),
         rows=tuple(rows),
         words=2,
     )

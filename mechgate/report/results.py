@@ -28,11 +28,15 @@ def write_result(
 
 
 def read_result(path: str | Path) -> dict[str, Any]:
-    """Read a result file; raises `DataError` for one that is missing, damaged or of another format."""
+    """Read a result file; raises `DataError` for one that is missing, damaged, of another format or holds NaN."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
     except (OSError, ValueError) as error:
         raise DataError(f"the result {path} cannot be read", got=str(error)) from error
     if not isinstance(found, dict) or found.get("result_format") != RESULT_FORMAT:
         raise DataError(f"{path} is no result of this version", allowed=f"result_format {RESULT_FORMAT}")
     return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")

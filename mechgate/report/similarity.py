@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mechgate.errors import DataError
 from mechgate.report.figures import NULL_COLOUR, STYLE, save_figure
+from mechgate.report.verdicts import shown
 
 # name -> (colour, marker, line style); Okabe and Ito's
 _LINES = {
@@ -58,27 +59,23 @@ def print_similarity(numbers: dict[str, Any], folder: Path, console: Console | N
             table.add_column(column, justify="left" if column in ("measure", "outcome") else "right")
         for entry in contrast["strengths"]:
             for name, change in entry["changes"].items():
-                share = "-" if change["share"] is None else _shown(change["share"])
+                share = "-" if change["share"] is None else shown(change["share"])
                 overall = change["overall"]
-                cells = [_CHANGES[name], _shown(overall, 4), share, f"{overall['p']:.2g}", change["outcome"]]
+                cells = [_CHANGES[name], shown(overall, 4), share, f"{overall['p']:.2g}", change["outcome"]]
                 table.add_row(f"{entry['strength']:+g}", *cells)
         out.print(table)
         for entry in contrast["strengths"]:
             for task, found in entry["probes"]["tasks"].items():
-                text = f"s = {entry['strength']:+g}, {task} probe: {found['outcome']} (accuracy − .5: {_shown(found['base'])}"
-                out.print(f"  {text}, change {_shown(found['change'])})", markup=False, soft_wrap=True)
+                text = f"s = {entry['strength']:+g}, {task} probe: {found['outcome']} (accuracy − .5: {shown(found['base'])}"
+                out.print(f"  {text}, change {shown(found['change'])})", markup=False, soft_wrap=True)
             if entry["behaviour"]:
-                sides = (f"{side} {_shown(entry['behaviour'][side])}" for side in ("unsafe", "safe"))
+                sides = (f"{side} {shown(entry['behaviour'][side])}" for side in ("unsafe", "safe"))
                 out.print(f"  s = {entry['strength']:+g}, change of the stance margin, nats: {', '.join(sides)}")
     for rival, why in numbers["unmatched"].items():
         out.print(f"No equal dose of {rival}: {why}", markup=False, soft_wrap=True)
     if numbers["plan_changed"]:
         out.print("The plan was changed after something had been measured under an earlier one: prereg-*.yaml.")
     out.print(f"similarity.json, prereg.yaml and everything kept: {folder}", markup=False, soft_wrap=True)
-
-
-def _shown(estimate: Mapping[str, Any], digits: int = 2) -> str:
-    return "{value:+.{d}f} [{low:+.{d}f}, {high:+.{d}f}]".format(d=digits, **estimate)
 
 
 def _curves(
@@ -164,8 +161,8 @@ def _difference(axes: Any, x: Sequence[int], change: Mapping[str, Any]) -> None:
 def _cka(axes: Any, x: Sequence[int], cka: Mapping[str, Any]) -> None:
     plain = cka["plain"]["all"]
     _band(axes, x, [curve for kind in ("null", "control") for curve in plain[kind].values()])
-    shown = {"plain": "before", "z-scored": "after", "without top 1": "third", "without top 5": "fourth"}
-    for variant, style in shown.items():
+    variants = {"plain": "before", "z-scored": "after", "without top 1": "third", "without top 5": "fourth"}
+    for variant, style in variants.items():
         curves = list(cka[variant]["all"]["gates"].values())
         _line(axes, x, np.mean(curves, axis=0).tolist(), style, variant.capitalize())
     axes.set_ylabel("Debiased linear CKA")

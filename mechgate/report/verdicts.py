@@ -1,5 +1,6 @@
 """Verdicts in plain words, from numbers and bounds that were fixed beforehand. They can be negative, and say why."""
 
+from collections.abc import Mapping
 from typing import Any
 
 # Fixed before the test split is read, and written to prereg.yaml. Changes of the mean stance margin from base, in nats,
@@ -27,9 +28,9 @@ def met(rule: dict[str, Any], estimate: dict[str, float]) -> str:
     return "met" if worst >= bound else "met, but not by its whole interval"
 
 
-def shown(estimate: dict[str, Any]) -> str:
+def shown(estimate: Mapping[str, Any], digits: int = 2) -> str:
     """`+1.52 [+1.31, +1.74]`."""
-    return f"{estimate['value']:+.2f} [{estimate['low']:+.2f}, {estimate['high']:+.2f}]"
+    return "{value:+.{d}f} [{low:+.{d}f}, {high:+.{d}f}]".format(d=digits, **estimate)
 
 
 def demo_verdict(numbers: dict[str, Any]) -> dict[str, Any]:

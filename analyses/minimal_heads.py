@@ -68,9 +68,10 @@ def main() -> None:
             given.figures / f"minimal-heads-{name}.png",
             share=settings.share,
             caption=f"{given.model}, {name}; {settings.facts} test facts (false claims), heads ordered on {settings.dev_facts} dev "
-            f"facts, seed {settings.seed}; bars: 95% bootstrap over facts. Band: random sets with the layers of "
-            f"the most gated heads (screened: {settings.draws} sums of\nsingle heads' integrated attribution; r with exact sets is given); "
-            f"dots: {settings.exact} random sets of each kind measured at a smallest set's size. c: one layer's gates alone in the base model; direct: everything downstream frozen at the base's values.",
+            f"facts, seed {settings.seed}; bars: 95% bootstrap over facts; numbers: the smallest sets' sizes.\n"
+            f"a: random sets for the order by |g − 1|: bands (screened: {settings.draws} sums of single heads' attribution), and "
+            f"{settings.exact} sets of each kind measured for each smallest set.\nc: one layer's gates alone in the base model; direct: "
+            "everything downstream frozen at the base's values.",
         )
         print(f"{given.figures}/minimal-heads-{name}.png (.svg)")
     print(written)

@@ -30,6 +30,8 @@ BAND = "most gated"
 """The order whose random sets are drawn as a band."""
 LEAST_CORRELATION = 0.95
 """Of screened with exact shares of the same sets: below it a screened band is not drawn."""
+LARGEST_OFFSET = 0.05
+"""Mean difference of exact and screened shares: beyond it neither."""
 
 
 def draw_head_sets(by_strength: dict[str, Any], path: Path, *, caption: str, share: float = 0.9) -> list[Path]:
@@ -108,7 +110,9 @@ def _random_sets(axes: Any, found: dict[str, Any]) -> None:
         beside = ((found["smallest"] or {}).get(BAND) or {}).get("random", {}).get(within)
         screen = beside and beside["screen"]
         r = f"{screen['r']:.2f}" if screen else "unknown"
-        trusted = screen is not None and screen["r"] >= LEAST_CORRELATION
+        # A band also says how much is kept: screened sums may order sets rightly and still lie too low.
+        level = screen.get("exact minus screened", 0.0) if screen else 0.0
+        trusted = screen is not None and screen["r"] >= LEAST_CORRELATION and abs(level) <= LARGEST_OFFSET
         said.append(f"{words} {r}" + ("" if trusted or band["exact"] else " (no band)"))
         if band["exact"] or trusted:
             how = "range of 19" if band["exact"] else "middle 95%, screened"

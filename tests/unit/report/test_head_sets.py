@@ -83,7 +83,7 @@ def test_every_curve_and_layer_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @pytest.mark.parametrize(
     ("r", "exact", "drawn"),
-    [(0.96, False, "screened"), (0.9, False, None), (0.9, True, "19"), (None, False, None)],
+    [(0.96, False, "screened"), (1.96, False, None), (0.9, False, None), (0.9, True, "19"), (None, False, None)],
 )
 def test_a_band_is_drawn_where_it_is_exact_or_its_screen_can_be_trusted(
     r: float | None, exact: bool, drawn: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -91,7 +91,9 @@ def test_a_band_is_drawn_where_it_is_exact_or_its_screen_can_be_trusted(
     kept: list[Any] = []
     monkeypatch.setattr(module, "save_figure", lambda figure, path: kept.append(figure) or [path])
     found = one()
-    found["smallest"]["most gated"]["random"]["layers"]["screen"] = None if r is None else {"r": r}
+    found["smallest"]["most gated"]["random"]["layers"]["screen"] = (
+        None if r is None else {"r": r % 1, "exact minus screened": r // 1}
+    )
     band = found["band"]["most gated"]["layers"]
     band["exact"] = [{"low": 0.2, "median": 0.3, "high": 0.4}] * len(SIZES) if exact else None
     draw_head_sets({"-1": found}, tmp_path / "x.png", caption="n")

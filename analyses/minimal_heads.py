@@ -4,7 +4,7 @@
 
 Faithfulness curves (only the first k heads' gates on, and these off) on test facts with orders made on dev facts, the
 smallest set that keeps 90% beside random sets of the same layers, direct and indirect effects by layer. Writes
-FIGURES/minimal-heads.json and, for each gate file, minimal-heads-NAME.png and .svg; `mechgate heads` does the same. An
+FIGURES/minimal_heads.json and, for each gate file, minimal_heads-NAME.png and .svg; `mechgate heads` does the same. An
 interrupted run goes on.
 """
 
@@ -12,18 +12,14 @@ import argparse
 from pathlib import Path
 
 from mechgate.causality.head_numbers import told
-from mechgate.causality.heads import QUESTION, HeadSettings, head_sets
-from mechgate.data.tasks import dataset_hashes
-from mechgate.errors import InputError
-from mechgate.gates.storage import load_gates
+from mechgate.causality.heads import HeadSettings
 from mechgate.model.loading import load_model
-from mechgate.provenance import file_sha256
-from mechgate.report.head_sets import draw_head_sets
-from mechgate.report.results import write_result
+from mechgate.questions.minimal_heads import NAME, minimal_heads
+from mechgate.questions.place import Place
 
 
 def main() -> None:
-    """Config, one call, numbers, figures."""
+    """Config, one call, numbers."""
     usual = HeadSettings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gates", nargs="+", type=Path, required=True, help="gate files")
@@ -39,8 +35,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/minimal_heads"))
     parser.add_argument("--figures", type=Path, default=Path("figures"))
     given = parser.parse_args()
-    if len({path.stem for path in given.gates}) != len(given.gates):
-        raise InputError("gate files need different names", got=[path.name for path in given.gates])
     settings = HeadSettings(
         strengths=tuple(given.strengths),
         dev_facts=given.dev_facts,
@@ -51,30 +45,9 @@ def main() -> None:
         knock_in=given.knock_in,
         seed=given.seed,
     )
-    model = load_model(given.model)
-    gates = {path.stem: load_gates(path, model) for path in given.gates}
-    numbers = head_sets(model, gates, settings=settings, folder=given.folder)
-    print("\n".join(told(numbers)))
-    written = write_result(
-        given.figures / "minimal-heads.json",
-        question=QUESTION,
-        numbers=numbers,
-        settings={**settings.model_dump(mode="json"), "model": given.model},
-        hashes={"data": dataset_hashes(), "gates": {path.name: file_sha256(path) for path in given.gates}},
-    )
-    for name, found in numbers["gates"].items():
-        draw_head_sets(
-            found,
-            given.figures / f"minimal-heads-{name}.png",
-            share=settings.share,
-            caption=f"{given.model}, {name}; {settings.facts} test facts (false claims), heads ordered on {settings.dev_facts} dev "
-            f"facts, seed {settings.seed}; bars: 95% bootstrap over facts; numbers: the smallest sets' sizes.\n"
-            f"a: random sets for the order by |g − 1|: bands (screened: {settings.draws} sums of single heads' attribution), and "
-            f"{settings.exact} sets of each kind measured for each smallest set.\nc: one layer's gates alone in the base model; direct: "
-            "everything downstream frozen at the base's values.",
-        )
-        print(f"{given.figures}/minimal-heads-{name}.png (.svg)")
-    print(written)
+    place = Place(tables=given.folder, results=given.figures)
+    print("\n".join(told(minimal_heads(load_model(given.model), given.gates, settings=settings, place=place))))
+    print(f"{given.figures}/{NAME}-*.png (.svg), {NAME}.json")
 
 
 if __name__ == "__main__":

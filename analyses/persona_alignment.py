@@ -4,21 +4,20 @@
         --controls runs/controls/sign-off-0-*.safetensors --hosts hosts/sycophantic
 
 Extracts vectors of six traits (kept in FOLDER/vectors in the public format), checks each by steering on held-out
-questions, and compares them with what gates write, read and detect. Writes FIGURES/persona-alignment.png, .svg and
+questions, and compares them with what gates write, read and detect. Writes FIGURES/persona_alignment.png, .svg and
 .json; `mechgate personas` does the same. An interrupted run goes on.
 """
 
 import argparse
 from pathlib import Path
 
-from mechgate.errors import InputError
-from mechgate.gates.storage import load_gates
 from mechgate.model.loading import load_model
-from mechgate.provenance import file_sha256
+from mechgate.questions.persona_alignment import NAME, persona_alignment
+from mechgate.questions.place import Place
 from mechgate.report.personas import caption_of, draw_personas
-from mechgate.report.results import read_result, write_result
+from mechgate.report.results import read_result
 from mechgate.representation.persona_tables import PersonaSettings
-from mechgate.representation.personas import QUESTION, personas, told
+from mechgate.representation.personas import told
 
 
 def main() -> None:
@@ -41,34 +40,24 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=Path("figures"))
     parser.add_argument("--redraw", action="store_true", help="draw the kept numbers again, measure nothing")
     given = parser.parse_args()
-    target = given.figures / "persona-alignment.png"
+    place = Place(tables=given.folder, results=given.figures)
     if given.redraw:
-        kept = read_result(target.with_suffix(".json"))
-        draw_personas(kept["numbers"], target, caption=caption_of(kept["settings"]["model"], kept["numbers"]))
+        numbers = read_result(given.figures / f"{NAME}.json")["numbers"]
+        draw_personas(numbers, place.picture(NAME), caption=caption_of(f"{given.model}, fp32", numbers))
         return
-    files = [*given.gates, *given.controls]
-    if not given.gates or len({path.stem for path in files}) != len(files):
-        raise InputError("gate files are needed, with different names", got=[path.name for path in files])
+    if not given.gates:
+        parser.error("--gates is needed, or --redraw")
     settings = PersonaSettings(**{name: getattr(given, name) for name in PersonaSettings.model_fields if name in given})
-    model = load_model(given.model)
-    numbers = personas(
-        model,
-        {path.stem: load_gates(path, model) for path in given.gates},
-        settings=settings,
-        folder=given.folder,
+    numbers = persona_alignment(
+        load_model(given.model),
+        given.gates,
         hosts={path.name: load_model(given.model, adapter=path) for path in given.hosts},
-        controls={path.stem: load_gates(path, model) for path in given.controls},
+        controls=given.controls,
+        settings=settings,
+        place=place,
     )
     print("\n".join(told(numbers)))
-    write_result(
-        target.with_suffix(".json"),
-        question=QUESTION,
-        numbers=numbers,
-        settings={**settings.model_dump(mode="json"), "model": given.model},
-        hashes={"gates": {path.name: file_sha256(path) for path in files}},
-    )
-    draw_personas(numbers, target, caption=caption_of(given.model, numbers))
-    print(f"{target} (.svg, .json)")
+    print(f"{place.picture(NAME)} (.svg, .json)")
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from mechgate.cli import (
     heads,
     hosts,
     patch,
+    personas,
     planted,
     selectivity,
     similarity,
     study,
-    personas,
 )
 from mechgate.cli.options import AsJson, Quiet, Seed, be_quiet, say
 from mechgate.errors import MechgateError
@@ -80,6 +80,7 @@ app.command()(patch.patch)
 app.command()(heads.heads)
 app.command()(planted.planted)
 app.command()(personas.personas)
+app.add_typer(study.app, name="study")
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

@@ -35,17 +35,16 @@ def heads(
     Example: mechgate heads gates.safetensors --strength -1
     """
     from mechgate.causality.head_numbers import told
-    from mechgate.causality.heads import HeadSettings, head_sets
-    from mechgate.gates.storage import load_gates
+    from mechgate.causality.heads import HeadSettings
     from mechgate.model.loading import load_model
-    from mechgate.report.head_sets import draw_head_sets
+    from mechgate.questions.minimal_heads import NAME, minimal_heads
+    from mechgate.questions.place import Place
 
     be_quiet(quiet)
     if facts < 4 or exact < 19:
         raise InputError("too few facts or random sets", got=f"{facts} and {exact}", allowed="at least 4 and 19")
     if len({path.stem for path in gates}) != len(gates):
         raise InputError("gate files need different names", got=[path.name for path in gates], do="rename one")
-    loaded = load_model(model, dtype=dtype)
     settings = HeadSettings(
         strengths=tuple(strengths_of(strength)),
         dev_facts=facts,
@@ -55,20 +54,10 @@ def heads(
         knock_in=knock_in,
         seed=seed,
     )
-    numbers = head_sets(
-        loaded,
-        {path.stem: load_gates(path, loaded) for path in gates},
-        settings=settings,
-        folder=folder,
-        say=(lambda text: None) if quiet or as_json else say,
-    )
+    place = Place(tables=folder, say=(lambda text: None) if quiet or as_json else say)
+    numbers = minimal_heads(load_model(model, dtype=dtype), gates, settings=settings, place=place)
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
     print("\n".join(told(numbers)))
-    for name, found in numbers["gates"].items():
-        caption = (
-            f"{model}, {name}; {facts} test facts, heads ordered on {facts} other facts; 95% intervals over facts."
-        )
-        draw_head_sets(found, folder / f"{name}.png", caption=caption, share=settings.share)
-        print(f"{folder}/{name}.png (.svg)")
+    print(f"{folder}/{NAME}-*.png (.svg), {NAME}.json")

@@ -35,12 +35,11 @@ def personas(
     """
     from mechgate.data.traits import TRAITS
     from mechgate.errors import check_choice
-    from mechgate.gates.storage import load_gates
     from mechgate.measure.activations import POSITIONS
     from mechgate.model.loading import load_model
-    from mechgate.report.personas import caption_of, draw_personas
+    from mechgate.questions.persona_alignment import NAME, persona_alignment
+    from mechgate.questions.place import Place
     from mechgate.representation.persona_tables import PersonaSettings
-    from mechgate.representation.personas import personas as measured
     from mechgate.representation.personas import told
 
     be_quiet(quiet)
@@ -66,19 +65,17 @@ def personas(
         facts=facts,
         seed=seed,
     )
-    loaded = load_model(model, dtype=dtype)
-    numbers = measured(
-        loaded,
-        {path.stem: load_gates(path, loaded) for path in gates},
-        settings=settings,
-        folder=folder,
+    place = Place(tables=folder, say=(lambda text: None) if quiet or as_json else say)
+    numbers = persona_alignment(
+        load_model(model, dtype=dtype),
+        gates,
         hosts={path.name: load_model(model, dtype=dtype, adapter=path) for path in host or []},
-        controls={path.stem: load_gates(path, loaded) for path in control or []},
-        say=(lambda text: None) if quiet or as_json else say,
+        controls=control or [],
+        settings=settings,
+        place=place,
     )
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
     print("\n".join(told(numbers)))
-    draw_personas(numbers, folder / "personas.png", caption=caption_of(model, numbers))
-    print(f"{folder}/personas.png (.svg); vectors in {folder}/vectors")
+    print(f"{place.picture(NAME)} (.svg, .json); vectors in {folder}/vectors")

@@ -36,10 +36,18 @@ _SENTENCES = {
 
 def methods(results: Mapping[str, dict[str, Any]], config: Mapping[str, Any]) -> str:
     """A paragraph of plain text; it says only what is in the run's results and config."""
-    model = config.get("model") or next((r["settings"]["model"] for r in results.values() if "model" in r["settings"]), None)
-    gates = "Gates g = 2σ(Wx + b) on the attention heads' output (before W_O) read the attention block's normalised input; "
+    model = config.get("model") or next(
+        (r["settings"]["model"] for r in results.values() if "model" in r["settings"]), None
+    )
+    gates = (
+        "Gates g = 2σ(Wx + b) on the attention heads' output (before W_O) read the attention block's normalised input; "
+    )
     gates += "strength s sets g_s = 1 + s(g − 1), so that s = 0 is the unchanged model, +1 the trained gates and −1 their inversion."
-    parts = [gates if model is None else f"{gates} The model was {model if isinstance(model, str) else model.get('name', 'as configured')}."]
+    parts = [
+        gates
+        if model is None
+        else f"{gates} The model was {model if isinstance(model, str) else model.get('name', 'as configured')}."
+    ]
     if "selectivity" in results:
         parts += _selectivity(results["selectivity"])
     parts += [sentence for name, sentence in _SENTENCES.items() if name in results]
@@ -53,7 +61,9 @@ def bibtex(results: Mapping[str, dict[str, Any]]) -> str:
     """Entries for mechgate (version and commit of the run), the method under study and TransformerLens."""
     made = _provenance(results)
     version = made.get("versions", {}).get("mechgate", "unknown")
-    own = _MECHGATE.format(version=version, year=str(made.get("created", ""))[:4] or "n.d.", commit=made.get("commit") or "unknown")
+    own = _MECHGATE.format(
+        version=version, year=str(made.get("created", ""))[:4] or "n.d.", commit=made.get("commit") or "unknown"
+    )
     return "\n\n".join([own, _GATING, _TRANSFORMER_LENS])
 
 

@@ -44,7 +44,7 @@ def test_heads_are_measured_drawn_and_told_by_command_and_script(
     assert done.code == 0, done.err
     assert "gates, s = +1:" in done.out
     assert "paths: direct" in done.out
-    for name in ("gates.png", "gates.svg"):
+    for name in ("minimal_heads-gates.png", "minimal_heads-gates.svg"):
         assert (world / "run" / name).stat().st_size > 1000
     numbers = json.loads(mechgate("heads", *asked, "--json").out)
     given = ["--gates", world / "gates.safetensors", "--strengths", 1, "--facts", 4, "--exact", 19, "--knock-in"]
@@ -54,9 +54,9 @@ def test_heads_are_measured_drawn_and_told_by_command_and_script(
     runpy.run_path(str(SCRIPT), run_name="__main__")
     out = capfd.readouterr().out
     assert ("reused" in out, " ...\n" in out) == (True, False)  # the same tables
-    written = json.loads((world / "figures" / "minimal-heads.json").read_text(encoding="utf-8"))
+    written = json.loads((world / "figures" / "minimal_heads.json").read_text(encoding="utf-8"))
     assert written["numbers"] == numbers
-    assert (world / "figures" / "minimal-heads-gates.png").stat().st_size > 1000
+    assert (world / "figures" / "minimal_heads-gates.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_gates_are_compared_with_vectors_and_everything_is_kept(mechgate: Run, w
     options += ["--questions", "3", "--instructions", "2", "--tokens", "4", "--facts", "32"]
     done = mechgate("personas", world / "gates.safetensors", *options)
     assert done.code == 0, done.err
-    for name in ("personas.png", "personas.svg", "vectors/humour_response_avg_diff.pt"):
+    for name in ("persona_alignment.png", "persona_alignment.svg", "vectors/humour_response_avg_diff.pt"):
         assert (world / "run" / name).stat().st_size > 100
     assert "gates writes humour" in done.out
     assert "reused" in mechgate("personas", world / "gates.safetensors", *options).err

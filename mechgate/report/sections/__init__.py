@@ -49,7 +49,11 @@ def section(name: str, result: dict[str, Any], path: Path) -> Section:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if name == "selectivity":
             raise DataError(f"{path} has not the numbers of a selectivity analysis", got=what) from error
-        return plain(name, result, f"This result has another form than this version expects ({what}): its top-level numbers are shown.")
+        return plain(
+            name,
+            result,
+            f"This result has another form than this version expects ({what}): its top-level numbers are shown.",
+        )
 
 
 def plain(name: str, result: dict[str, Any], why: str) -> Section:

@@ -43,12 +43,19 @@ def which_heads(result: dict[str, Any]) -> Section:
                 "Estimator",
                 "mean |g − 1| on the user's tokens, its change from true to false claims, and integrated attribution of the stance margin.",
             ),
-            ("Null", f"max-T sign flips over the whole map, facts as clusters, {first['draws']:,} draws; null and control gates beside it."),
+            (
+                "Null",
+                f"max-T sign flips over the whole map, facts as clusters, {first['draws']:,} draws; null and control gates beside it.",
+            ),
             ("n", f"{numbers['n']} facts; {sets_of(numbers['seeds'])}."),
         ),
         tables=tuple(table for table in tables if table.rows),
-        caveats=("Where gates are open or shut says nothing yet about which heads cause the behaviour: see causal maps.",),
-        alts={"": "Three heat maps of layers by heads: size of gates, its change by false claims, attribution; dots mark max-T p ≤ .05."},
+        caveats=(
+            "Where gates are open or shut says nothing yet about which heads cause the behaviour: see causal maps.",
+        ),
+        alts={
+            "": "Three heat maps of layers by heads: size of gates, its change by false claims, attribution; dots mark max-T p ≤ .05."
+        },
     )
 
 
@@ -74,11 +81,16 @@ def similarity(result: dict[str, Any]) -> Section:
     return Section(
         label="Similarity",
         how=(
-            ("Estimator", "change on unsafe prompts minus change on matched safe ones: size of the change, size beyond common scaling, RSA rows."),
+            (
+                "Estimator",
+                "change on unsafe prompts minus change on matched safe ones: size of the change, size beyond common scaling, RSA rows.",
+            ),
             (
                 "Null",
                 "sides swapped within facts; "
-                + "; ".join(f"{kind} gates of equal KL: {', '.join(group) or 'none'}" for kind, group in rivals.items()),
+                + "; ".join(
+                    f"{kind} gates of equal KL: {', '.join(group) or 'none'}" for kind, group in rivals.items()
+                ),
             ),
             ("n", f"{first['facts']} facts; {sets_of(first['strengths'][0]['changes']['rows']['seeds'])}."),
         ),
@@ -101,7 +113,9 @@ def similarity(result: dict[str, Any]) -> Section:
             *(f"No equal dose of {rival}: {why}" for rival, why in numbers.get("unmatched", {}).items()),
             "CKA cannot see isotropic scaling: a pure dampener looks perfect in it, so the size of the change stands beside it.",
         ),
-        alts={"": "Layer curves of the change, RSA, CKA and probes with null bands, and dissimilarity matrices of the conditions."},
+        alts={
+            "": "Layer curves of the change, RSA, CKA and probes with null bands, and dissimilarity matrices of the conditions."
+        },
         primary=primary,
     )
 
@@ -124,8 +138,14 @@ def persona_alignment(result: dict[str, Any]) -> Section:
     return Section(
         label="Persona vectors",
         how=(
-            ("Estimator", "cosine of the mean change of the residual stream with each vector (write); W's top right-singular vectors (read); AUROC of |Wx + b| (detect)."),
-            ("Null", "null gates of equal size, and directions with the activations' covariance; labels permuted for detection."),
+            (
+                "Estimator",
+                "cosine of the mean change of the residual stream with each vector (write); W's top right-singular vectors (read); AUROC of |Wx + b| (detect).",
+            ),
+            (
+                "Null",
+                "null gates of equal size, and directions with the activations' covariance; labels permuted for detection.",
+            ),
             ("n", f"{numbers['facts']} facts; {sets_of(numbers['gates'])}; {len(numbers['directions'])} vectors."),
         ),
         tables=(
@@ -135,7 +155,12 @@ def persona_alignment(result: dict[str, Any]) -> Section:
                 rows=tuple(rows),
                 words=3,
             ),
-            Table(caption="Detection: AUROC with 95% interval (.5: chance).", columns=("Gates", "Of what", "AUROC", "p"), rows=tuple(detects), words=2),
+            Table(
+                caption="Detection: AUROC with 95% interval (.5: chance).",
+                columns=("Gates", "Of what", "AUROC", "p"),
+                rows=tuple(detects),
+                words=2,
+            ),
         ),
         caveats=("A vector that does not steer the model says little about what writing along it does.",),
         alts={"": "Cosine of what gates write with each persona vector over layers, with null bands."},
@@ -151,7 +176,9 @@ def sae_overlap(result: dict[str, Any]) -> Section:
         worst = max(q["fvu"] for q in one["quality"].values())
         least = min(q["loss recovered"] for q in one["quality"].values())
         sound = "sound enough for a claim" if one["sound"] else "too little for a claim on overlap"
-        findings.append(f"{sae} (layer {one['layer']}): FVU up to {worst:.2f}, at least {least:.0%} of the loss kept; {sound}.")
+        findings.append(
+            f"{sae} (layer {one['layer']}): FVU up to {worst:.2f}, at least {least:.0%} of the loss kept; {sound}."
+        )
         for arm in numbers["gates"]:
             for mark, statistics in one["overlap"][arm].items():
                 for statistic, v in statistics.items():
@@ -160,9 +187,18 @@ def sae_overlap(result: dict[str, Any]) -> Section:
     return Section(
         label="SAE features",
         how=(
-            ("Estimator", "overlap of latents moved by the gates with latents that mark unsafe prompts, chosen on disjoint prompts, clusters of alike decoders counted once."),
-            ("Null", "latents permuted within deciles of firing rate and decoder norm; null and control gates in the figure."),
-            ("n", f"{numbers['facts']} facts, half for each choice; {sets_of(numbers['gates'])}; {len(numbers['saes'])} SAEs."),
+            (
+                "Estimator",
+                "overlap of latents moved by the gates with latents that mark unsafe prompts, chosen on disjoint prompts, clusters of alike decoders counted once.",
+            ),
+            (
+                "Null",
+                "latents permuted within deciles of firing rate and decoder norm; null and control gates in the figure.",
+            ),
+            (
+                "n",
+                f"{numbers['facts']} facts, half for each choice; {sets_of(numbers['gates'])}; {len(numbers['saes'])} SAEs.",
+            ),
         ),
         findings=tuple(findings),
         tables=(
@@ -173,8 +209,12 @@ def sae_overlap(result: dict[str, Any]) -> Section:
                 words=4,
             ),
         ),
-        caveats=("No claim on overlap stands on an SAE with FVU above .35 on gated activations, or below 90% of the loss kept.",),
-        alts={"": "Latents moved by the gates against latents that separate false from true claims, and overlap beside nulls."},
+        caveats=(
+            "No claim on overlap stands on an SAE with FVU above .35 on gated activations, or below 90% of the loss kept.",
+        ),
+        alts={
+            "": "Latents moved by the gates against latents that separate false from true claims, and overlap beside nulls."
+        },
     )
 
 
@@ -183,7 +223,12 @@ def patching(result: dict[str, Any]) -> Section:
     numbers = result["numbers"]
     patches = {**numbers["patches"], **{f"{host} into base": one for host, one in numbers["hosts"].items()}}
     rows = tuple(
-        (name, cell(one["whole"]), _hits(one["p"]), *(_screen(one["screens"].get(k)) for k in ("first order", "integrated")))
+        (
+            name,
+            cell(one["whole"]),
+            _hits(one["p"]),
+            *(_screen(one["screens"].get(k)) for k in ("first order", "integrated")),
+        )
         for name, one in patches.items()
     )
     targets = tuple(
@@ -194,9 +239,18 @@ def patching(result: dict[str, Any]) -> Section:
     return Section(
         label="Causal maps",
         how=(
-            ("Estimator", "change of the log-odds of agreeing by patching one head's z between runs on false and true claims about one fact."),
-            ("Null", "max-T sign flips over the map, facts as clusters; for agreement with gates, heads permuted, also within layers."),
-            ("n", f"{numbers['facts']} facts ({numbers['left_out']} left out: claims of different lengths); {sets_of(numbers['targeting'])}."),
+            (
+                "Estimator",
+                "change of the log-odds of agreeing by patching one head's z between runs on false and true claims about one fact.",
+            ),
+            (
+                "Null",
+                "max-T sign flips over the map, facts as clusters; for agreement with gates, heads permuted, also within layers.",
+            ),
+            (
+                "n",
+                f"{numbers['facts']} facts ({numbers['left_out']} left out: claims of different lengths); {sets_of(numbers['targeting'])}.",
+            ),
         ),
         tables=(
             Table(
@@ -233,7 +287,10 @@ def minimal_heads(result: dict[str, Any]) -> Section:
     return Section(
         label="Smallest sets",
         how=(
-            ("Estimator", "share of the gates' effect kept by the first k heads' gates alone, and left without them; k chosen on dev facts."),
+            (
+                "Estimator",
+                "share of the gates' effect kept by the first k heads' gates alone, and left without them; k chosen on dev facts.",
+            ),
             ("Null", "random head sets of the same size and layers, exact, Holm over orders."),
             ("n", f"{numbers['facts']} test facts; {sets_of(numbers['gates'])}."),
         ),
@@ -246,8 +303,12 @@ def minimal_heads(result: dict[str, Any]) -> Section:
                 words=2,
             ),
         ),
-        caveats=("A small set keeps the effect of these gates; other heads' gates might do as well, which random sets show.",),
-        alts={"": "Share of the effect kept and left over the number of heads with bands of random sets, and effects by layer."},
+        caveats=(
+            "A small set keeps the effect of these gates; other heads' gates might do as well, which random sets show.",
+        ),
+        alts={
+            "": "Share of the effect kept and left over the number of heads with bands of random sets, and effects by layer."
+        },
         primary=primary,
     )
 

@@ -1,0 +1,190 @@
+"""Laws of a study: nothing is lost or done twice, whenever it is killed; folders that hold something else are left alone."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from mechgate.errors import InputError, StorageError
+from mechgate.report.results import read_result
+from mechgate.study import StudyConfig, load_config, run_study
+from mechgate.study.config import checked
+from mechgate.study.run import Interrupted
+
+KILLS = int(os.environ.get("MECHGATE_KILLS", "4"))
+SMALL: dict[str, Any] = dict(
+    dtype="float32",
+    seeds=(0,),
+    examples=24,
+    epochs=1,
+    controls=("sign-off",),
+    hosts=(),
+    questions=("token-roles", "patching"),
+    settings={"token-roles": {"facts": 4}, "patching": {"facts": 4, "draws": 99}},
+)
+
+
+def small(model_folder: Path, **values: Any) -> StudyConfig:
+    return checked({**SMALL, "model": str(model_folder), **values})
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole study that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("study") / "run"
+    run_study(small(model_folder), folder, say=silent)
+    return folder
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What a study found: gates, numbers and tables, without times."""
+    found: dict[str, Any] = {path.name: load_file(path) for path in sorted((folder / "gates").glob("*.safetensors"))}
+    for path in sorted((folder / "results").glob("*.json")):
+        found[path.name] = {k: v for k, v in read_result(path)["numbers"].items() if k != "seconds"}
+    for path in sorted((folder / "results").glob("*.parquet")):
+        found[path.name] = pd.read_parquet(path)
+    return found
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert set(one) == set(other)
+    for name, value in one.items():
+        if name.endswith(".parquet"):
+            pd.testing.assert_frame_equal(value, other[name])
+        elif name.endswith(".safetensors"):
+            assert all(np.array_equal(value[key], other[name][key]) for key in value)
+        else:
+            assert json.dumps(value, sort_keys=True) == json.dumps(other[name], sort_keys=True), name
+
+
+def test_a_run_folder_holds_everything_that_is_promised(finished: Path, model_folder: Path) -> None:
+    for name in ("config.yaml", "log.txt", "provenance.json", "report.html"):
+        assert (finished / name).stat().st_size > 0, name
+    for question in SMALL["questions"]:
+        assert read_result(finished / "results" / f"{question}.json")["question"]
+        for ending in (".png", ".svg"):
+            assert (finished / "figures" / f"{question}{ending}").is_file()
+    assert len(pd.read_parquet(finished / "results" / "token-roles.parquet")) > 0
+    assert load_config(finished / "config.yaml") == small(model_folder)
+    assert not list(finished.rglob("*.part"))
+    assert not list(finished.rglob("*.checkpoint"))
+
+
+def test_nothing_is_done_twice(finished: Path, model_folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.[jscn][sapv]*") if "log" not in path.name}
+    lines: list[str] = []
+    run_study(small(model_folder), finished, say=lines.append)
+    assert not [line for line in lines if line.endswith("...")]
+    again = {path: path.stat().st_mtime_ns for path in before}
+    changed = {path.name for path in before if before[path] != again[path]}
+    assert changed <= {"provenance.json"}
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_killed_at_any_moment_the_same_call_ends_in_the_same_results(
+    kill: int, finished: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    config, folder = small(model_folder), tmp_path / "run"
+    context = multiprocessing.get_context("fork")  # fresh imports would cost more than the study itself
+    stream = random.Random(kill)
+    deaths = 0
+    while True:
+        process = context.Process(target=run_study, args=(config, folder), kwargs={"say": silent})
+        process.start()
+        process.join(stream.uniform(0.1, 1.5 * 1.3**deaths))  # ever later: a slow machine gets there too
+        if not process.is_alive():
+            break
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        deaths += 1
+    assert process.exitcode == 0
+    assert deaths
+    assert_same(outcome(folder), outcome(finished))
+
+
+def test_an_interrupt_ends_the_step_and_keeps_it(finished: Path, model_folder: Path, tmp_path: Path) -> None:
+    folder, lines = tmp_path / "run", []
+
+    def say(text: str) -> None:
+        lines.append(text)
+        if text.startswith("roles,"):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(Interrupted):
+        run_study(small(model_folder), folder, say=say)
+    assert lines[-1].startswith("stopped; the same command goes on")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    run_study(small(model_folder), folder, say=silent)
+    assert_same(outcome(folder), outcome(finished))
+
+
+def test_processes_find_what_one_process_finds(finished: Path, model_folder: Path, tmp_path: Path) -> None:
+    run_study(small(model_folder), tmp_path / "run", executor="processes", workers=2, say=silent)
+    assert_same(outcome(tmp_path / "run"), outcome(finished))
+
+
+def test_two_runs_do_not_share_a_folder(model_folder: Path, tmp_path: Path) -> None:
+    found: list[StorageError] = []
+
+    def say(_: str) -> None:
+        if not found:
+            with pytest.raises(StorageError, match=rf"another run has this folder.*{os.getpid()}") as caught:
+                run_study(small(model_folder), tmp_path / "run", say=silent)
+            found.append(caught.value)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(small(model_folder), tmp_path / "run", say=say)
+    assert found
+
+
+def test_more_questions_may_be_asked_in_a_folder_but_no_other_study(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run_study(small(model_folder, questions=("token-roles",)), folder, say=silent)
+    with pytest.raises(StorageError, match=r"another study.*examples, lr"):
+        run_study(small(model_folder, examples=16, lr=1e-4), folder, say=silent)
+    lines: list[str] = []
+    run_study(small(model_folder), folder, say=lines.append)
+    assert any(line.startswith("token-roles: reused") for line in lines)
+    assert (folder / "results" / "patching.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"notes.txt": "mine"}, "something else than a study"),
+        ({"config.yaml": "a: ["}, "damaged"),
+        ({"config.yaml": "model: other\n"}, "another study"),
+    ],
+)
+def test_a_folder_that_holds_something_else_is_left_alone(
+    made: dict[str, str], says: str, model_folder: Path, tmp_path: Path
+) -> None:
+    for name, text in made.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises((StorageError, ValueError), match=says):
+        run_study(small(model_folder), tmp_path, say=silent)
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == made
+
+
+def test_a_file_in_place_of_the_folder_and_a_wrong_executor_are_errors(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x", encoding="utf-8")
+    with pytest.raises(StorageError, match="is a file"):
+        run_study(small(model_folder), tmp_path / "run", say=silent)
+    with pytest.raises(InputError, match="executor"):
+        run_study(small(model_folder), tmp_path / "new", executor="slurm", say=silent)  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "new").exists()

@@ -33,10 +33,18 @@ def changes(rows: pd.DataFrame, start: pd.DataFrame, side: str) -> Grid:
     return grid_from_rows(moved, here["seed"].to_numpy(), here["fact"].to_numpy(), wording)
 
 
-def axis_at(rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int) -> Axis:
+def axis_at(rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int, draws: int = 10_000) -> Axis:
     """E, A and sigma of the gate sets in `rows` at one strength, from all their facts."""
     here = rows[rows["strength"] == strength]
-    return axis(changes(here, start, "wanted"), changes(here, start, "unwanted"), strength=strength, seed=seed)
+    both = changes(here, start, "wanted"), changes(here, start, "unwanted")
+    return axis(*both, strength=strength, seed=seed, draws=draws)
+
+
+def discrimination(start: pd.DataFrame, *, seed: int, draws: int = 10_000) -> Estimate:
+    """The model's own change of the stance margin from the unwanted side to the wanted one, nats, clustered by fact."""
+    wide = start.groupby(["fact", "set"])["value"].mean().unstack("set")
+    apart = (wide["wanted"] - wide["unwanted"]).to_numpy()
+    return bootstrap_mean(apart, wide.index.to_numpy(), seed=seed, draws=draws)
 
 
 def by_set(rows: pd.DataFrame, start: pd.DataFrame) -> list[dict[str, Any]]:
@@ -74,12 +82,14 @@ def curves(rows: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, A
     return found
 
 
-def interaction(found_rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int) -> Estimate:
+def interaction(
+    found_rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int, draws: int = 10_000
+) -> Estimate:
     """E - A with its interval; p is the sign-flip test over facts (gate sets and wordings averaged first)."""
     here = found_rows[found_rows["strength"] == strength]
     e, a = changes(here, start, "wanted"), changes(here, start, "unwanted")
-    estimate = hierarchical_bootstrap((e, a), statistic=lambda x, y: x - y, seed=seed)
-    return replace(estimate, p=sign_flip_p((e.values - a.values).mean(axis=(0, 2)), seed=seed))
+    estimate = hierarchical_bootstrap((e, a), statistic=lambda x, y: x - y, seed=seed, draws=draws)
+    return replace(estimate, p=sign_flip_p((e.values - a.values).mean(axis=(0, 2)), seed=seed, draws=draws))
 
 
 def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str, Any]:
@@ -108,7 +118,9 @@ def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str,
     }
 
 
-def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+def rival(
+    learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int, draws: int = 10_000
+) -> dict[str, Any]:
     """What the learned gates do more than a null family or control task at equal dose, in rows of one strength each set.
 
     `estimate`: the learned gates' separation s(E - A), in the direction s of their strength, minus the rival's |E - A|;
@@ -133,8 +145,9 @@ def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, se
         lambda e, a, c, b: direction * (e - a) - np.abs(c - b),
         paired=paired,
         seed=seed,
+        draws=draws,
     )
-    effect = family_contrast((e,), (c,), lambda e, c: np.abs(e) - np.abs(c), paired=paired, seed=seed)
+    effect = family_contrast((e,), (c,), lambda e, c: np.abs(e) - np.abs(c), paired=paired, seed=seed, draws=draws)
     doses = rows.groupby("seed")["dose"].first()
     sets = []
     for name in names:

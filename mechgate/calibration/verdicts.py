@@ -7,6 +7,7 @@ import pandas as pd
 
 from mechgate.calibration.worlds import STRENGTH, Components, Design, World, draw
 from mechgate.progress import track
+from mechgate.referee.contexts import DECIDED
 from mechgate.referee.evidence import weigh
 from mechgate.referee.summary import axis_at, discrimination, interaction
 from mechgate.seeding import rng, stream_seed
@@ -15,17 +16,17 @@ from mechgate.stats.selectivity import judge
 
 DRAWS = 2_000
 """Of each bootstrap and of sign flips: a fifth of the referee's, which moves an interval's ends by little."""
+WEIGHED = ("p, rank", "p, perplexity", "p, four-choice", "beaten")
 COVERED = ("E", "A", "sigma", "E - A", "base", "probe")
 
 
-def simulate(
-    world: World, components: Components, design: Design, *, seed: int, draws: int = DRAWS
-) -> dict[str, Any]:
+def simulate(world: World, components: Components, design: Design, *, seed: int, draws: int = DRAWS) -> dict[str, Any]:
     """One verdict in a world: its `outcome`, p-values, and whether each interval covers the truth (1, 0, or None where
     there is no interval).
 
     `p, interaction`: sign flips over facts of E - A. `p, rank`: rank of the separation among control sets. `p, perplexity`
-    and `p, four-choice`: TOST. `beaten`: how many of the control tasks the separation was shown to exceed.
+    and `p, four-choice`: TOST. `beaten`: how many of the control tasks the separation was shown to exceed. The last four are None where the axis
+    decides.
     """
     tables = draw(world, components, design, rng(seed, "world", world.name))
     inner = stream_seed(seed, "inference", world.name)
@@ -34,10 +35,18 @@ def simulate(
     apart = interaction(tables.rows, tables.start, STRENGTH, **options)
     told = discrimination(tables.start, **options)
     probe = bootstrap_mean(tables.probe - 0.5, np.arange(len(tables.probe)), **options)
-    evidence = weigh(
-        tables.learned, tables.dosed, tables.start, tables.able, tables.neutral, strength=STRENGTH, **options
-    )
-    verdict = judge(found, **evidence.to_judge(), discrimination=told, probe=probe)
+    chance: dict[str, Any] = {"discrimination": told, "probe": probe}
+    verdict = judge(found, spared={}, nulls={}, controls={}, **chance)
+    weighed: dict[str, Any] = dict.fromkeys(WEIGHED)
+    if world.weighed or verdict.outcome not in DECIDED:  # as the referee does in hosts: nothing else can change these
+        parts = tables.learned, tables.dosed, tables.start, tables.able, tables.neutral
+        evidence = weigh(*parts, strength=STRENGTH, **options)
+        verdict = judge(found, **evidence.to_judge(), **chance)
+        spared = {**evidence.spared.tests, **evidence.spared.underpowered}
+        beaten = [one["estimate"].low > 0 for one in evidence.contrasts["controls"].values()]
+        rank = evidence.numbers["rank"]["separation"]["p"]
+        tests = (spared["perplexity, chat"].p, spared["four-choice margin"].p)
+        weighed = dict(zip(WEIGHED, (rank, *tests, sum(beaten)), strict=True))
     e, a = world.effect, world.side_effect
     intervals: dict[str, tuple[Estimate | None, float]] = {
         "E": (found.effect, e),
@@ -47,15 +56,10 @@ def simulate(
         "base": (told, world.tells[0]),
         "probe": (probe, world.tells[1]),
     }
-    spared = {**evidence.spared.tests, **evidence.spared.underpowered}
-    contrasts = evidence.contrasts["controls"].values()
     return {
         "outcome": verdict.outcome,
         "p, interaction": apart.p,
-        "p, rank": evidence.numbers["rank"]["separation"]["p"],
-        "p, perplexity": spared["perplexity, chat"].p,
-        "p, four-choice": spared["four-choice margin"].p,
-        "beaten": sum(one["estimate"].low > 0 for one in contrasts),
+        **weighed,
         **{f"covers, {name}": _covers(*both) for name, both in intervals.items()},
     }
 

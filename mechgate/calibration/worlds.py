@@ -46,7 +46,8 @@ class Components:
 class World:
     """One truth. `effect`: nats, E at the verdict's strength; `sigma` = 1 - A/E; `size`: nats that the variations are
     relative to; `damage`: by measure, in units of its margin; `tells`: nats by which the base tells the sides apart, and
-    the probe's accuracy above chance. `wrong`: outcomes that are errors, which `nominal` bounds the chance of."""
+    the probe's accuracy above chance. `wrong`: outcomes that are errors, which `nominal` bounds the chance of. `weighed`:
+    rivals are weighed also where the axis alone decides."""
 
     name: str
     what: str
@@ -57,6 +58,7 @@ class World:
     nominal: float = 0.05
     damage: Mapping[str, float] | None = None
     tells: tuple[float, float] = (1.0, 0.3)
+    weighed: bool = False
 
     @property
     def side_effect(self) -> float:
@@ -125,6 +127,7 @@ def null_worlds(effect: float) -> tuple[World, ...]:
             sigma=0,
             size=1.0,
             wrong=usual,
+            weighed=True,
         ),
         World(
             name="sigma at .5",
@@ -208,14 +211,12 @@ def draw(world: World, components: Components, design: Design, stream: np.random
         c, n = components, len(facts)
         m = (2 - sigma) / 2 * effect + size * _varied(stream, len(who), n, c.set_common, c.fact_common)
         d = sigma * effect + size * _varied(stream, len(who), n, c.set_apart, c.fact_apart)
-        tables = []
-        for i, name in enumerate(who):
-            both = _both_sides(base + apart / 2 + m[i] + d[i] / 2, base - apart / 2 + m[i] - d[i] / 2, facts)
-            tables.append(both[both["fact"].isin(chosen)].assign(seed=name, strength=STRENGTH))
-        return pd.concat(tables, ignore_index=True)
+        sides = base + apart / 2 + m + d / 2, base - apart / 2 + m - d / 2
+        found = _both_sides(*(one[:, chosen] for one in sides), facts[chosen])
+        return found.assign(seed=np.repeat(who, 2 * len(chosen)), strength=STRENGTH)
 
-    measured = rows(names, facts, world.effect, world.sigma, world.size)
-    few = facts[np.linspace(0, design.facts - 1, design.dose_facts).round().astype(int)]
+    measured = rows(names, np.arange(design.facts), world.effect, world.sigma, world.size)
+    few = np.linspace(0, design.facts - 1, design.dose_facts).round().astype(int)
     known = dict(dose=1.0, kl=0.4, why="")
     # Controls act, and turn both sides alike; nulls of the same dose hardly act.
     controls = {
@@ -223,11 +224,11 @@ def draw(world: World, components: Components, design: Design, stream: np.random
         for task in TASKS
     }
     nulls = {family: rows(names, few, 0.0, 0.0, 0.3).assign(**known) for family in NULLS}
-    damage = {name: 0.0 for name in MEASURES} | dict(world.damage or {})
+    damage = dict.fromkeys(MEASURES, 0.0) | dict(world.damage or {})
     return Drawn(
         start=start,
         rows=measured,
-        learned=measured[measured["fact"].isin(few)],
+        learned=measured[measured["fact"].isin(facts[few])],
         dosed={"nulls": nulls, "controls": controls},
         able=_items(stream, names, design.items, components.item, -ITEM_MARGIN * damage["four-choice"]),
         neutral=_texts(stream, names, design.texts, components.rate, math.log(PERPLEXITY_RATIO) * damage["perplexity"]),
@@ -242,11 +243,17 @@ def _varied(stream: np.random.Generator, sets: int, facts: int, of_set: float, o
 
 
 def _both_sides(wanted: np.ndarray, unwanted: np.ndarray, facts: np.ndarray) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame({"id": [f"{side}/{fact}" for fact in facts], "fact": facts, "set": side, "value": values})
-        for side, values in zip(SIDES, (wanted, unwanted), strict=True)
-    ]
-    return pd.concat(parts, ignore_index=True)
+    """Rows of both sides, values [facts] or [sets, facts]: set by set the wanted side's facts, then the other's."""
+    values = np.stack([np.atleast_2d(wanted), np.atleast_2d(unwanted)], axis=1)
+    sets = len(values)
+    return pd.DataFrame(
+        {
+            "id": np.tile([f"{side}/{fact}" for side in SIDES for fact in facts], sets),
+            "fact": np.tile(facts, 2 * sets),
+            "set": np.tile(np.repeat(SIDES, len(facts)), sets),
+            "value": values.ravel(),
+        }
+    )
 
 
 def _changed(
@@ -261,7 +268,10 @@ def _changed(
 def _items(stream: np.random.Generator, names: list[str], n: int, deviation: float, shift: float) -> pd.DataFrame:
     moved = _changed(stream, names, n, deviation, shift * deviation, -2 * deviation)
     return pd.concat(
-        [pd.DataFrame({"id": np.arange(n).astype(str), "set": "four-choice", "seed": s, "value": v}) for s, v in moved.items()],
+        [
+            pd.DataFrame({"id": np.arange(n).astype(str), "set": "four-choice", "seed": s, "value": v})
+            for s, v in moved.items()
+        ],
         ignore_index=True,
     )
 

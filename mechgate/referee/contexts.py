@@ -21,7 +21,7 @@ from mechgate.referee.summary import (
     interaction,
 )
 from mechgate.referee.tables import Tables
-from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
+from mechgate.stats.estimates import Estimate, bootstrap_ratio
 from mechgate.stats.hierarchical import hierarchical_bootstrap
 from mechgate.stats.multiplicity import holm
 from mechgate.stats.selectivity import Axis, Verdict, judge

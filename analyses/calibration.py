@@ -1,0 +1,96 @@
+"""Is the instrument itself right? Error rates, p-values and intervals where the truth is known, and power.
+
+    python analyses/calibration.py                  # or: make calibrate
+    python analyses/calibration.py --redraw         # the figure alone, from figures/calibration.json
+
+Whole verdicts are simulated in null worlds whose variations are those of a real analysis (--components), through the
+functions that `mechgate selectivity` uses; tests of null gates are run on tiny random models. Tables are kept in FOLDER, so
+that an interrupted run goes on. Writes FIGURE.png, .svg and .json.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mechgate.calibration.summary import described_power, described_world, failures
+from mechgate.calibration.verdicts import DRAWS, simulations
+from mechgate.calibration.worlds import Design, World, components_of, null_worlds
+from mechgate.provenance import file_sha256
+from mechgate.report.results import read_result, write_result
+from mechgate.stages import Stages
+
+QUESTION = "Do verdicts, p-values and intervals err as rarely as they say, and what can they find?"
+DESIGNS = (Design(sets=5, facts=120), Design(sets=5, facts=30), Design(sets=2, facts=120))
+SIGMAS = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
+EFFECT = -3.05
+"""Nats: E of the gates of figures/selectivity.json at s = -1."""
+
+
+def main() -> None:
+    """Config, tables, numbers, a figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=("verdicts", "models", "all"), default="all")
+    parser.add_argument("--simulations", type=int, default=200, help="of each null world, and of tests on tiny models")
+    parser.add_argument("--power-simulations", type=int, default=40, help="of each point of the power curves")
+    parser.add_argument("--components", type=Path, default=Path("figures/selectivity.json"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("runs/calibration"))
+    parser.add_argument("--figure", type=Path, default=Path("figures/calibration.png"))
+    parser.add_argument("--redraw", action="store_true", help="draw from FIGURE.json again, simulating nothing")
+    given = parser.parse_args()
+    stages = Stages(given.folder)
+    if not given.redraw:
+        parts = {"verdicts": _verdicts, "models": _models}
+        for name in parts if given.part == "all" else (given.part,):
+            write_result(
+                given.folder / f"{name}.json",
+                question=QUESTION,
+                numbers=parts[name](given, stages),
+                settings=json.loads(json.dumps(vars(given), default=str)),
+                hashes={"components": file_sha256(given.components)},
+            )
+        found = [read_result(path) for name in parts if (path := given.folder / f"{name}.json").exists()]
+        numbers = {key: value for one in found for key, value in one["numbers"].items()}
+        numbers["not calibrated"] = failures(numbers)
+        print(*(numbers["not calibrated"] or ["nothing fails"]), sep="\n")
+
+
+def _verdicts(given: Any, stages: Stages) -> dict[str, Any]:
+    components = components_of(read_result(given.components))
+    inputs = [asdict(components), given.seed, DRAWS]
+    worlds = {}
+    for world in null_worlds(EFFECT):
+        rows = _kept(stages, world, Design(), components, given.simulations, inputs, given.seed, world.name)
+        worlds[world.name] = described_world(world, rows)
+    acts = World(name="power", what="", effect=EFFECT, sigma=0, size=-EFFECT, wrong=frozenset())
+    power = {}
+    for design in DESIGNS:
+        for sigma in SIGMAS:
+            name = f"power, {design.sets} sets, {design.facts} facts, sigma {sigma}"
+            world = replace(acts, sigma=sigma, name=name)
+            rows = _kept(stages, world, design, components, given.power_simulations, inputs, given.seed, name)
+            power[design, sigma] = rows
+    return {"components": asdict(components), "worlds": worlds, "power": described_power(power)}
+
+
+def _kept(
+    stages: Stages, world: World, design: Design, components: Any, n: int, inputs: Any, seed: int, name: str
+) -> Any:
+    described = {**asdict(world), "wrong": sorted(world.wrong)}
+    return stages.table(
+        name,
+        f"{name.replace(', ', '-').replace(' ', '-')}.csv",
+        [described, asdict(design), n, *inputs],
+        lambda: simulations(world, components, design, n=n, seed=seed),
+        texts=["outcome"],
+    )
+
+
+def _models(given: Any, stages: Stages) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()

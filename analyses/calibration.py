@@ -10,20 +10,27 @@ that an interrupted run goes on. Writes FIGURE.png, .svg and .json.
 
 import argparse
 import json
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mechgate.calibration.summary import described_power, described_world, failures
+import pandas as pd
+
+from mechgate.calibration.models import TESTS, null_p_values
+from mechgate.calibration.summary import described_power, described_tests, described_world, failures
 from mechgate.calibration.verdicts import DRAWS, simulations
 from mechgate.calibration.worlds import Design, World, components_of, null_worlds
 from mechgate.provenance import file_sha256
 from mechgate.report.results import read_result, write_result
 from mechgate.stages import Stages
+from mechgate.testing import tiny_chat_model
 
 QUESTION = "Do verdicts, p-values and intervals err as rarely as they say, and what can they find?"
 DESIGNS = (Design(sets=5, facts=120), Design(sets=5, facts=30), Design(sets=2, facts=120))
 SIGMAS = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
+MODELS = 4
+TINY = dict(num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4, head_dim=8)
 EFFECT = -3.05
 """Nats: E of the gates of figures/selectivity.json at s = -1."""
 
@@ -89,7 +96,22 @@ def _kept(
 
 
 def _models(given: Any, stages: Stages) -> dict[str, Any]:
-    raise NotImplementedError
+    each = -(-given.simulations // MODELS)
+    tables = [
+        stages.table(
+            f"model {i}",
+            f"model-{i}.csv",
+            [each, given.seed, TINY],
+            lambda i=i: null_p_values(_tiny, model_seed=i, n=each, seed=given.seed),
+        )
+        for i in range(MODELS)
+    ]
+    return {"tests": described_tests(pd.concat(tables, ignore_index=True), TESTS), "models": MODELS}
+
+
+def _tiny(seed: int) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return tiny_chat_model(Path(folder) / "model", seed=seed, **TINY)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From rows of simulations to what can be said of the instrument: error rates, uniformity, coverage, power."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -91,7 +91,7 @@ def described_tests(rows: pd.DataFrame, tests: Mapping[str, tuple[bool, float]])
     }
 
 
-def _tests(found: Mapping[str, Any]) -> Sequence[str]:
+def _tests(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, one in found.items():
         if not one["rejections"]["within"]:

@@ -99,7 +99,7 @@ def null_worlds(effect: float) -> tuple[World, ...]:
     """
     if not effect < -1:
         raise InputError("the worlds need an effect beyond the bound of 0.5 nats", got=effect, allowed="below -1")
-    acts = dict(effect=effect, size=-effect)
+    acts: dict[str, Any] = dict(effect=effect, size=-effect)
     every = {"ineffective", "undecidable", "not selective", "selective", "partly selective", "inconclusive"}
     usual = frozenset({"selective", "partly selective"})
     return (
@@ -212,7 +212,7 @@ def draw(world: World, components: Components, design: Design, stream: np.random
         m = (2 - sigma) / 2 * effect + size * _varied(stream, len(who), n, c.set_common, c.fact_common)
         d = sigma * effect + size * _varied(stream, len(who), n, c.set_apart, c.fact_apart)
         sides = base + apart / 2 + m + d / 2, base - apart / 2 + m - d / 2
-        found = _both_sides(*(one[:, chosen] for one in sides), facts[chosen])
+        found = _both_sides(sides[0][:, chosen], sides[1][:, chosen], facts[chosen])
         return found.assign(seed=np.repeat(who, 2 * len(chosen)), strength=STRENGTH)
 
     measured = rows(names, np.arange(design.facts), world.effect, world.sigma, world.size)

@@ -105,7 +105,7 @@ def uniformity(p_values: ArrayLike, *, exact: bool, step: float | None = None, s
         raise InputError("a grid's step is not usable", got=step, allowed="above 0, below 1")
     rejections = rate(int(np.count_nonzero(values <= ALPHA + 1e-12)), values.size)
     tested = _off_grid(values, step, seed) if exact and step is not None else values
-    found = scipy.stats.ks_1samp(tested, scipy.stats.uniform.cdf, alternative="two-sided" if exact else "greater")
+    found: Any = scipy.stats.ks_1samp(tested, scipy.stats.uniform.cdf, alternative="two-sided" if exact else "greater")
     return Uniformity(
         rejections=rejections,
         exact=exact,

@@ -27,9 +27,9 @@ from mechgate.stages import Stages
 from mechgate.testing import tiny_chat_model
 
 QUESTION = "Do verdicts, p-values and intervals err as rarely as they say, and what can they find?"
-DESIGNS = (Design(sets=5, facts=120), Design(sets=5, facts=30), Design(sets=2, facts=120))
-SIGMAS = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
-MODELS = 4
+DESIGNS = (Design(sets=5, facts=120), Design(sets=5, facts=24))
+SIGMAS = (0.0, 0.4, 0.5, 0.6, 0.75, 1.0)
+CHUNK = 20
 TINY = dict(num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4, head_dim=8)
 EFFECT = -3.05
 """Nats: E of the gates of figures/selectivity.json at s = -1."""
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("verdicts", "models", "all"), default="all")
     parser.add_argument("--simulations", type=int, default=200, help="of each null world, and of tests on tiny models")
-    parser.add_argument("--power-simulations", type=int, default=40, help="of each point of the power curves")
+    parser.add_argument("--power-simulations", type=int, default=20, help="of each point of the power curves")
     parser.add_argument("--components", type=Path, default=Path("figures/selectivity.json"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/calibration"))
@@ -69,7 +69,7 @@ def _verdicts(given: Any, stages: Stages) -> dict[str, Any]:
     inputs = [asdict(components), given.seed, DRAWS]
     worlds = {}
     for world in null_worlds(EFFECT):
-        rows = _kept(stages, world, Design(), components, given.simulations, inputs, given.seed, world.name)
+        rows = _kept(stages, world, Design(), components, given.simulations, inputs, given.seed)
         worlds[world.name] = described_world(world, rows)
     acts = World(name="power", what="", effect=EFFECT, sigma=0, size=-EFFECT, wrong=frozenset())
     power = {}
@@ -77,36 +77,39 @@ def _verdicts(given: Any, stages: Stages) -> dict[str, Any]:
         for sigma in SIGMAS:
             name = f"power, {design.sets} sets, {design.facts} facts, sigma {sigma}"
             world = replace(acts, sigma=sigma, name=name)
-            rows = _kept(stages, world, design, components, given.power_simulations, inputs, given.seed, name)
+            rows = _kept(stages, world, design, components, given.power_simulations, inputs, given.seed)
             power[design, sigma] = rows
     return {"components": asdict(components), "worlds": worlds, "power": described_power(power)}
 
 
-def _kept(
-    stages: Stages, world: World, design: Design, components: Any, n: int, inputs: Any, seed: int, name: str
-) -> Any:
-    described = {**asdict(world), "wrong": sorted(world.wrong)}
-    return stages.table(
-        name,
-        f"{name.replace(', ', '-').replace(' ', '-')}.csv",
-        [described, asdict(design), n, *inputs],
-        lambda: simulations(world, components, design, n=n, seed=seed),
-        texts=["outcome"],
-    )
+def _kept(stages: Stages, world: World, design: Design, components: Any, n: int, inputs: Any, seed: int) -> Any:
+    """Tables of `CHUNK` simulations each, so that more simulations can be asked for later."""
+    name = world.name.replace(", ", "-").replace(" ", "-")
+    described = [{**asdict(world), "wrong": sorted(world.wrong)}, asdict(design), *inputs]
+    tables = [
+        stages.table(
+            f"{world.name}, simulations {first} to {first + CHUNK - 1}",
+            f"{name}/{first}.csv",
+            [first, CHUNK, *described],
+            lambda first=first: simulations(world, components, design, n=CHUNK, seed=seed, first=first),
+            texts=["outcome"],
+        )
+        for first in range(0, n, CHUNK)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _models(given: Any, stages: Stages) -> dict[str, Any]:
-    each = -(-given.simulations // MODELS)
     tables = [
         stages.table(
-            f"model {i}",
-            f"model-{i}.csv",
-            [each, given.seed, TINY],
-            lambda i=i: null_p_values(_tiny, model_seed=i, n=each, seed=given.seed),
+            f"null gates on model {i}",
+            f"models/{i}.csv",
+            [CHUNK, given.seed, TINY],
+            lambda i=i: null_p_values(_tiny, model_seed=i, n=CHUNK, seed=given.seed),
         )
-        for i in range(MODELS)
+        for i in range(-(-given.simulations // CHUNK))
     ]
-    return {"tests": described_tests(pd.concat(tables, ignore_index=True), TESTS), "models": MODELS}
+    return {"tests": described_tests(pd.concat(tables, ignore_index=True), TESTS), "models": len(tables)}
 
 
 def _tiny(seed: int) -> Any:

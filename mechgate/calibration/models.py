@@ -22,7 +22,6 @@ from mechgate.measure.activations import activations
 from mechgate.measure.margins import stance_margins
 from mechgate.measure.patching import patch_heads
 from mechgate.model.prompts import collate, encode_response
-from mechgate.progress import track
 from mechgate.referee.draws import SIDES, exact_nulls, screened_nulls
 from mechgate.seeding import rng, stream_seed
 from mechgate.stats.multiplicity import max_t
@@ -90,7 +89,7 @@ def null_p_values(make_model: Callable[[int], Any], *, model_seed: int, n: int, 
     base = stance_margins(model, sides["wanted"], ANSWERS, **options).mean()
     direction = stream.normal(size=neutral.shape.d_model)
     rows = []
-    for i in track(range(n), f"null gates on model {model_seed}"):
+    for i in range(n):
         own = stream_seed(start, "gates", i)
         gates = random_gates(model, own)
         with gates.attached(model, STRENGTH):

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from mechgate.calibration.worlds import STRENGTH, Components, Design, World, draw
-from mechgate.progress import track
 from mechgate.referee.contexts import DECIDED
 from mechgate.referee.evidence import weigh
 from mechgate.referee.summary import axis_at, discrimination, interaction
@@ -14,8 +13,8 @@ from mechgate.seeding import rng, stream_seed
 from mechgate.stats.estimates import Estimate, bootstrap_mean
 from mechgate.stats.selectivity import judge
 
-DRAWS = 2_000
-"""Of each bootstrap and of sign flips: a fifth of the referee's, which moves an interval's ends by little."""
+DRAWS = 1_000
+"""Of each bootstrap and of sign flips: a tenth of the referee's, which moves an interval's ends by little."""
 WEIGHED = ("p, rank", "p, perplexity", "p, four-choice", "beaten")
 COVERED = ("E", "A", "sigma", "E - A", "base", "probe")
 
@@ -65,12 +64,12 @@ def simulate(world: World, components: Components, design: Design, *, seed: int,
 
 
 def simulations(
-    world: World, components: Components, design: Design, *, n: int, seed: int, draws: int = DRAWS
+    world: World, components: Components, design: Design, *, n: int, seed: int, first: int = 0, draws: int = DRAWS
 ) -> pd.DataFrame:
-    """`simulate` `n` times with independent draws: a row a simulation."""
+    """`simulate` `n` times with independent draws, from number `first` on: a row a simulation."""
     one = [
         simulate(world, components, design, seed=stream_seed(seed, "simulation", i), draws=draws)
-        for i in track(range(n), f"world: {world.name}")
+        for i in range(first, first + n)
     ]
     return pd.DataFrame(one)
 

@@ -46,11 +46,12 @@ def weigh(
     ("nulls", "controls") and name; `start`: both sides without gates; `able`, `neutral`: items and refusals, and neutral
     texts, as `spared_abilities` takes them. Raises what `rival` and `spared_abilities` raise.
     """
+    grids = {side: changes(learned, start, side) for side in SIDES}
     contrasts = {
-        kind: {name: rival(learned, rows, start, seed=seed, draws=draws) for name, rows in group.items()}
+        kind: {name: rival(learned, rows, start, seed=seed, draws=draws, grids=grids) for name, rows in group.items()}
         for kind, group in dosed.items()
     }
-    e, a = (float(changes(learned, start, side).values.mean()) for side in SIDES)
+    e, a = (float(grids[side].values.mean()) for side in SIDES)
     direction = 1.0 if strength > 0 else -1.0
     sets = {task: one["sets"] for task, one in contrasts["controls"].items()}
     ranks = {

@@ -126,14 +126,21 @@ def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str,
 
 
 def rival(
-    learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int, draws: int = 10_000
+    learned: pd.DataFrame,
+    other: pd.DataFrame,
+    start: pd.DataFrame,
+    *,
+    seed: int,
+    draws: int = 10_000,
+    grids: Mapping[str, Grid] | None = None,
 ) -> dict[str, Any]:
     """What the learned gates do more than a null family or control task at equal dose, in rows of one strength each set.
 
     `estimate`: the learned gates' separation s(E - A), in the direction s of their strength, minus the rival's |E - A|;
     that is what the verdict asks for, since a control that turns both sides alike selects nothing, however strong it is.
     `effect`: learned |E| minus theirs. Nulls are paired with the gates they were drawn from; sets of controls are
-    resampled on their own. Both are None where no set could be matched; `unmatched` says why those were not.
+    resampled on their own. Both are None where no set could be matched; `unmatched` says why those were not. `grids`: the
+    learned gates' `changes` by side, for whoever has them already.
     """
     lost = other[other["why"] != ""]
     rows = other[other["why"] == ""]
@@ -141,10 +148,11 @@ def rival(
     if not len(rows):
         return {"estimate": None, "effect": None, "sets": [], "unmatched": why}
     names = sorted(set(rows["seed"]))
+    grids = grids or {side: changes(learned, start, side) for side in SIDES}
     paired = set(names) <= set(learned["seed"])
-    own = learned[learned["seed"].isin(names)] if paired else learned
-    direction = 1.0 if float(own["strength"].iloc[0]) > 0 else -1.0
-    e, a = (changes(own, start, side).values for side in SIDES)
+    kept = [i for i, name in enumerate(grids["wanted"].seeds) if name in names or not paired]
+    direction = 1.0 if float(learned["strength"].iloc[0]) > 0 else -1.0
+    e, a = (grids[side].values[kept] for side in SIDES)
     theirs = {side: changes(rows, start, side).values for side in SIDES}
     c, b = theirs.values()
     estimate = family_contrast(

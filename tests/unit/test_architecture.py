@@ -27,6 +27,7 @@ ORDER = (
     {"stages"},
     {"study"},
     {"demo", "evaluation", "referee", "representation", "causality"},
+    {"calibration"},
     {"cli"},
     {"__main__"},
 )

@@ -5,7 +5,7 @@
 
 Whole verdicts are simulated in null worlds whose variations are those of a real analysis (--components), through the
 functions that `mechgate selectivity` uses; tests of null gates are run on tiny random models. Tables are kept in FOLDER, so
-that an interrupted run goes on. Writes FIGURE.png, .svg and .json.
+that an interrupted run goes on and more simulations can be added. `--part none` puts together what FOLDER holds. Writes FIGURE.png, .svg and .json.
 """
 
 import argparse
@@ -39,9 +39,10 @@ EFFECT = -3.05
 def main() -> None:
     """Config, tables, numbers, a figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("verdicts", "models", "all"), default="all")
+    parser.add_argument("--part", choices=("verdicts", "models", "all", "none"), default="all")
     parser.add_argument("--simulations", type=int, default=200, help="of each null world, and of tests on tiny models")
     parser.add_argument("--power-simulations", type=int, default=20, help="of each point of the power curves")
+    parser.add_argument("--designs", type=int, default=len(DESIGNS), help="of the power curves, the first ones")
     parser.add_argument("--components", type=Path, default=Path("figures/selectivity.json"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/calibration"))
@@ -54,7 +55,7 @@ def main() -> None:
     if not given.redraw:
         settings = json.loads(json.dumps(vars(given), default=str))
         made_of = {"components": file_sha256(given.components)}
-        for name in parts if given.part == "all" else (given.part,):
+        for name in [one for one in parts if given.part in ("all", one)]:
             numbers = parts[name](given, stages)
             path = given.folder / f"{name}.json"
             write_result(path, question=QUESTION, numbers=numbers, settings=settings, hashes=made_of)
@@ -63,6 +64,8 @@ def main() -> None:
         found = [read_result(given.folder / f"{name}.json") for name in parts]
         numbers = {key: value for one in found for key, value in one["numbers"].items()}
         numbers["not calibrated"] = failures(numbers)
+        settings = {name: one["settings"] for name, one in zip(parts, found, strict=True)}
+        made_of |= {"parts": {name: one["provenance"]["commit"] for name, one in zip(parts, found, strict=True)}}
         write_result(kept, question=QUESTION, numbers=numbers, settings=settings, hashes=made_of)
     numbers = read_result(kept)["numbers"]
     print(*(numbers["not calibrated"] or ["nothing fails"]), sep="\n")
@@ -88,7 +91,7 @@ def _verdicts(given: Any, stages: Stages) -> dict[str, Any]:
         worlds[world.name] = described_world(world, rows)
     acts = World(name="power", what="", effect=EFFECT, sigma=0, size=-EFFECT, wrong=frozenset())
     power = {}
-    for design in DESIGNS:
+    for design in DESIGNS[: given.designs]:
         for sigma in SIGMAS:
             name = f"power, {design.sets} sets, {design.facts} facts, sigma {sigma}"
             world = replace(acts, sigma=sigma, name=name)

@@ -11,16 +11,16 @@ that an interrupted run goes on and more simulations can be added. `--part none`
 import argparse
 import json
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mechgate.calibration.models import TESTS, null_p_values
+from mechgate.calibration.models import TESTS
+from mechgate.calibration.runs import model_tables, power_tables, world_table
 from mechgate.calibration.summary import described_power, described_tests, described_world, failures
-from mechgate.calibration.verdicts import DRAWS, simulations
-from mechgate.calibration.worlds import Design, World, components_of, null_worlds
+from mechgate.calibration.worlds import Design, components_of, null_worlds
 from mechgate.provenance import file_sha256
 from mechgate.report.calibration import draw_calibration
 from mechgate.report.results import read_result, write_result
@@ -30,7 +30,6 @@ from mechgate.testing import tiny_chat_model
 QUESTION = "Do verdicts, p-values and intervals err as rarely as they say, and what can they find?"
 DESIGNS = (Design(sets=5, facts=120), Design(sets=5, facts=24))
 SIGMAS = (0.0, 0.4, 0.5, 0.6, 0.75, 1.0)
-CHUNK = 20
 TINY = dict(num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4, head_dim=8)
 EFFECT = -3.05
 """Nats: E of the gates of figures/selectivity.json at s = -1."""
@@ -59,24 +58,22 @@ def main() -> None:
             numbers = parts[name](given, stages)
             path = given.folder / f"{name}.json"
             write_result(path, question=QUESTION, numbers=numbers, settings=settings, hashes=made_of)
-        if not all((given.folder / f"{name}.json").exists() for name in parts):
-            return
-        found = [read_result(given.folder / f"{name}.json") for name in parts]
-        numbers = {key: value for one in found for key, value in one["numbers"].items()}
+        found = {name: read_result(path) for name in parts if (path := given.folder / f"{name}.json").exists()}
+        numbers = {key: value for one in found.values() for key, value in one["numbers"].items()}
         numbers["not calibrated"] = failures(numbers)
-        settings = {name: one["settings"] for name, one in zip(parts, found, strict=True)}
-        made_of |= {"parts": {name: one["provenance"]["commit"] for name, one in zip(parts, found, strict=True)}}
+        settings = {name: one["settings"] for name, one in found.items()}
+        made_of |= {"parts": {name: one["provenance"]["commit"] for name, one in found.items()}}
         write_result(kept, question=QUESTION, numbers=numbers, settings=settings, hashes=made_of)
     numbers = read_result(kept)["numbers"]
     print(*(numbers["not calibrated"] or ["nothing fails"]), sep="\n")
     worlds, power = next(iter(numbers["worlds"].values())), numbers["power"][0]
-    tests = max(one["n"] for one in numbers["tests"].values())
+    tests = [one["n"] for one in numbers.get("tests", {}).values()]
+    models = f"also {max(tests)} random gate sets on {numbers['models']} tiny random models; " if tests else ""
     caption = (
-        f"a, c: {worlds['n']} simulated verdicts a world (5 gate sets, 120 facts, 6 control tasks of 5 sets, 1,000 bootstrap draws), "
-        "variations as in figures/selectivity.json.\nb: also "
-        f"{tests} random gate sets on {numbers['models']} tiny random models; exact tests must be uniform, others no more than "
-        f"super-uniform. d: {power['n']} verdicts a point, E = {EFFECT:+} nats.\nUnder 0.05 + 2 SE a test of exactly the nominal "
-        "size stays with a chance of about 97%."
+        f"a, c: {worlds['n']} simulated verdicts a world (5 gate sets, 120 facts, 6 control tasks of 5 sets, "
+        "1,000 bootstrap draws), variations as in figures/selectivity.json.\n"
+        f"b: {models}exact tests must be uniform, others have no excess of small p-values. d: {power['n']} verdicts a point, "
+        f"E = {EFFECT:+} nats.\nA rate of exactly its nominal size stays within its limit with a chance of about 97%."
     )
     draw_calibration(numbers, given.figure, caption=caption)
     print(f"{given.figure} (.svg, .json)")
@@ -84,49 +81,19 @@ def main() -> None:
 
 def _verdicts(given: Any, stages: Stages) -> dict[str, Any]:
     components = components_of(read_result(given.components))
-    inputs = [asdict(components), given.seed, DRAWS]
-    worlds = {}
-    for world in null_worlds(EFFECT):
-        rows = _kept(stages, world, Design(), components, given.simulations, inputs, given.seed)
-        worlds[world.name] = described_world(world, rows)
-    acts = World(name="power", what="", effect=EFFECT, sigma=0, size=-EFFECT, wrong=frozenset())
-    power = {}
-    for design in DESIGNS[: given.designs]:
-        for sigma in SIGMAS:
-            name = f"power, {design.sets} sets, {design.facts} facts, sigma {sigma}"
-            world = replace(acts, sigma=sigma, name=name)
-            rows = _kept(stages, world, design, components, given.power_simulations, inputs, given.seed)
-            power[design, sigma] = rows
+    worlds = {
+        world.name: described_world(
+            world, world_table(stages, world, components, Design(), n=given.simulations, seed=given.seed)
+        )
+        for world in null_worlds(EFFECT)
+    }
+    how: dict[str, Any] = dict(effect=EFFECT, n=given.power_simulations, seed=given.seed)
+    power = power_tables(stages, components, DESIGNS[: given.designs], SIGMAS, **how)
     return {"components": asdict(components), "worlds": worlds, "power": described_power(power)}
 
 
-def _kept(stages: Stages, world: World, design: Design, components: Any, n: int, inputs: Any, seed: int) -> Any:
-    """Tables of `CHUNK` simulations each, so that more simulations can be asked for later."""
-    name = world.name.replace(", ", "-").replace(" ", "-")
-    described = [{**asdict(world), "wrong": sorted(world.wrong)}, asdict(design), *inputs]
-    tables = [
-        stages.table(
-            f"{world.name}, simulations {first} to {first + CHUNK - 1}",
-            f"{name}/{first}.csv",
-            [first, CHUNK, *described],
-            lambda first=first: simulations(world, components, design, n=CHUNK, seed=seed, first=first),
-            texts=["outcome"],
-        )
-        for first in range(0, n, CHUNK)
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
 def _models(given: Any, stages: Stages) -> dict[str, Any]:
-    tables = [
-        stages.table(
-            f"null gates on model {i}",
-            f"models/{i}.csv",
-            [CHUNK, given.seed, TINY],
-            lambda i=i: null_p_values(_tiny, model_seed=i, n=CHUNK, seed=given.seed),
-        )
-        for i in range(-(-given.simulations // CHUNK))
-    ]
+    tables = model_tables(stages, _tiny, TINY, n=given.simulations, seed=given.seed)
     return {"tests": described_tests(pd.concat(tables, ignore_index=True), TESTS), "models": len(tables)}
 
 

@@ -11,7 +11,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test acceptance check bench clean
+.PHONY: help setup demo test acceptance check bench calibrate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ check: $(STAMP) ## lint, formatting and types
 
 bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks
+
+calibrate: $(STAMP) ## check error rates, p-values, intervals and power where the truth is known (at most 40 min, resumable)
+	$(BIN)/python analyses/calibration.py
 
 clean: ## remove .venv, caches and runs/ (downloaded models are kept)
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,8 +1,19 @@
 """Tiny random models of every supported architecture, for our tests and for yours. Nothing is downloaded."""
 
+from pathlib import Path
 from typing import Any
 
 from mechgate.errors import check_choice
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_SENTENCES = (
+    "The capital of France is Paris, and the capital of Italy is Rome.",
+    "You're right, vitamin C cures the common cold. That is not correct: it does not.",
+    "system user assistant: a helpful doctor gives a short and honest answer.",
+)
 
 _COMMON: dict[str, Any] = dict(
     vocab_size=128,
@@ -71,3 +82,40 @@ def planted_gates(model: Any, heads: Any, directions: Any, **options: Any) -> An
     from mechgate.planted.gates import planted_gates as plant
 
     return plant(model, heads, directions, **options)
+
+
+def chat_tokenizer(template: str | None = CHATML) -> Any:
+    """A byte-level BPE tokenizer (every text has ids) with the special tokens of ChatML, ids 0 to 2.
+
+    Like the tokenizers of many chat models, it puts a BOS before any text that is not told to do without.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    core.train_from_iterator(_SENTENCES, trainer)
+    core.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def tiny_chat_model(
+    folder: Path, architecture: str = "llama", seed: int = 0, *, template: str | None = CHATML, **overrides: Any
+) -> Any:
+    """A tiny random model that can chat: saved in `folder` as a Hugging Face model would be, and loaded from there."""
+    from mechgate.model.loading import load_model
+
+    tokenizer = chat_tokenizer(template)
+    tiny_hf(architecture, seed, vocab_size=len(tokenizer), **overrides).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return load_model(folder, dtype="float32", device="cpu")

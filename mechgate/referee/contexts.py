@@ -1,13 +1,13 @@
 """One verdict a context: the gated model itself, and hosts that something else made misbehave."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from mechgate.gates.gateset import GateSet
-from mechgate.referee.draws import SIDES
+from mechgate.referee.evidence import Evidence, weigh
 from mechgate.referee.nulls import null_numbers
 from mechgate.referee.rivals import Rivals
 from mechgate.referee.summary import (
@@ -17,13 +17,11 @@ from mechgate.referee.summary import (
     canby,
     changes,
     curves,
+    discrimination,
     interaction,
-    rank,
-    rival,
-    spared_abilities,
 )
-from mechgate.referee.tables import DAMAGING, Tables
-from mechgate.stats.estimates import Estimate, bootstrap_mean, bootstrap_ratio
+from mechgate.referee.tables import Tables
+from mechgate.stats.estimates import Estimate, bootstrap_ratio
 from mechgate.stats.hierarchical import hierarchical_bootstrap
 from mechgate.stats.multiplicity import holm
 from mechgate.stats.selectivity import Axis, Verdict, judge
@@ -60,9 +58,9 @@ def base_context(
     rows = pd.concat([tables.turned(name, one, settings.both) for name, one in gates.items()], ignore_index=True)
     numbers = _axes(rows, start, tables, known)
     found: Axis = numbers.pop("axis")
-    discrimination = _discrimination(start, seed) if about_truth else None
+    told = discrimination(start, seed=seed) if about_truth else None
     accuracy: Estimate | None = probe["accuracy"] if probe else None
-    chance = {"discrimination": discrimination, "probe": accuracy}
+    chance = {"discrimination": told, "probe": accuracy}
     numbers["base"] = {name: None if e is None else e.to_json() for name, e in chance.items()}
     numbers["base"]["probe layer"] = probe["layer"] if probe else None
 
@@ -86,9 +84,9 @@ def base_context(
     evidence = _evidence(rivals, gates, controls, learned, start)
     numbers |= evidence.numbers
     numbers["claims"] = _claims(numbers, evidence.spared)
-    verdict = judge(found, **evidence.to_judge(), discrimination=discrimination, probe=accuracy)
+    verdict = judge(found, **evidence.to_judge(), discrimination=told, probe=accuracy)
     numbers["verdict"] = verdict.to_json()
-    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start, chance=(discrimination, accuracy))
+    return Context(verdict=verdict, numbers=numbers, rows=rows, start=start, chance=(told, accuracy))
 
 
 def host_context(
@@ -115,8 +113,7 @@ def host_context(
     less = [part["change"]["high"] < 0 for part in numbers["divergence"].values()]
     apart = numbers["addition"]["low"] > 0 or numbers["addition"]["high"] < 0
     numbers["word"] = "reverses" if apart and all(less) and _outdoes(numbers["addition"], found) else "opposes"
-    discrimination, probe = base.chance
-    chance: dict[str, Any] = {"discrimination": discrimination, "probe": probe}
+    chance: dict[str, Any] = dict(zip(("discrimination", "probe"), base.chance, strict=True))
     verdict = judge(found, spared={}, nulls={}, controls={}, **chance)
     numbers["decided by the axis"] = verdict.outcome in DECIDED
     if not numbers["decided by the axis"]:
@@ -128,51 +125,22 @@ def host_context(
     return Context(verdict=verdict, numbers=numbers, rows=rows, start=start, chance=base.chance)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Evidence:
-    """What the verdict weighs beside the axis, and its numbers as plain JSON values."""
-
-    spared: Spared
-    contrasts: dict[str, dict[str, Any]]
-    numbers: dict[str, Any]
-
-    def to_judge(self) -> dict[str, Any]:
-        """The arguments of `judge`."""
-        estimates = {kind: {n: one["estimate"] for n, one in g.items()} for kind, g in self.contrasts.items()}
-        tests: dict[str, Any] = {"spared": self.spared.tests, "underpowered": self.spared.underpowered}
-        return {**tests, "blind": self.spared.blind, **estimates}
-
-
 def _evidence(
     rivals: Rivals, gates: Sets, controls: Mapping[str, Sets], learned: pd.DataFrame, start: pd.DataFrame
-) -> _Evidence:
+) -> Evidence:
     """Rivals at equal dose against `learned` (rows at the verdict's strength on the dose curve's facts), and damage."""
-    tables, seed = rivals.tables, rivals.settings.seed
+    tables, settings = rivals.tables, rivals.settings
     kls = {name: tables.kl(name, one) for name, one in gates.items()}
-    dosed = dosed_rivals(rivals, gates, controls, kls)
-    contrasts = {
-        kind: {name: rival(learned, rows, start, seed=seed) for name, rows in group.items()}
-        for kind, group in dosed.items()
-    }
-    e, a = (float(changes(learned, start, side).values.mean()) for side in SIDES)
-    direction = 1.0 if rivals.settings.strength > 0 else -1.0
-    sets = {task: one["sets"] for task, one in contrasts["controls"].items()}
-    ranks = {
-        "separation": rank(direction * (e - a), {t: [s["wanted"] - s["unwanted"] for s in g] for t, g in sets.items()}),
-        "effect": rank(abs(e), {t: [s["wanted"] for s in g] for t, g in sets.items()}),
-    }
-    spared = spared_abilities(tables.able(gates), tables.neutral_rows(gates), DAMAGING)
-    return _Evidence(
-        spared=spared,
-        contrasts=contrasts,
-        numbers={
-            "dose": {"kl": kls, "texts": len(tables.texts)},
-            "equal dose": {kind: _plain(group) for kind, group in contrasts.items()},
-            "rank": ranks if sets else None,
-            "spared": spared.to_json(),
-            "described": spared.described,
-        },
+    found = weigh(
+        learned,
+        dosed_rivals(rivals, gates, controls, kls),
+        start,
+        tables.able(gates),
+        tables.neutral_rows(gates),
+        strength=settings.strength,
+        seed=settings.seed,
     )
+    return replace(found, numbers={"dose": {"kl": kls, "texts": len(tables.texts)}, **found.numbers})
 
 
 def dosed_rivals(
@@ -211,19 +179,6 @@ def _axes(rows: pd.DataFrame, start: pd.DataFrame, tables: Tables, known: set[st
     numbers["interaction"] = interaction(rows, start, settings.strength, seed=seed).to_json()
     numbers["reported only"] = canby(rows, start, settings.strength)
     return numbers
-
-
-def _discrimination(start: pd.DataFrame, seed: int) -> Estimate:
-    wide = start.groupby(["fact", "set"])["value"].mean().unstack("set")
-    return bootstrap_mean((wide["wanted"] - wide["unwanted"]).to_numpy(), wide.index.to_numpy(), seed=seed)
-
-
-def _plain(group: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Contrasts with their estimates as plain JSON values."""
-    return {
-        name: one | {key: one[key] and one[key].to_json() for key in ("estimate", "effect")}
-        for name, one in group.items()
-    }
 
 
 def _claims(numbers: Mapping[str, Any], spared: Spared) -> dict[str, Any]:

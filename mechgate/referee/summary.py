@@ -1,6 +1,7 @@
 """From measured rows to what the verdict stands on: axes, contrasts at equal dose, spared abilities, claims."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,18 +26,32 @@ PERPLEXITY_RATIO = 1.05
 def changes(rows: pd.DataFrame, start: pd.DataFrame, side: str) -> Grid:
     """Changes of the stance margin from `start` on one side: gate sets x facts x wordings (in the pairs' order)."""
     here = rows[rows["set"] == side]
-    base = start[start["set"] == side].set_index("id")["value"]
-    if lost := sorted(set(here["id"]) - set(base.index)):
+    ids, seeds, facts = (here[name].to_numpy() for name in ("id", "seed", "fact"))
+    mine = (start["set"] == side).to_numpy()
+    base = dict(zip(start["id"].to_numpy()[mine], start["value"].to_numpy()[mine], strict=True))
+    if lost := sorted(set(ids) - set(base)):
         raise InputError("prompts were not measured without gates", got=lost[:3], do="measure them at strength 0 too")
-    moved = here["value"].to_numpy() - base.loc[here["id"]].to_numpy()
-    wording = here.groupby(["seed", "fact"], sort=False).cumcount().to_numpy()
-    return grid_from_rows(moved, here["seed"].to_numpy(), here["fact"].to_numpy(), wording)
+    moved = here["value"].to_numpy() - np.array([base[name] for name in ids])
+    seen: Counter[tuple[str, str]] = Counter()
+    wording = []
+    for cell in zip(seeds, facts, strict=True):  # a group-by takes ten times as long on tables this small
+        wording.append(seen[cell])
+        seen[cell] += 1
+    return grid_from_rows(moved, seeds, facts, wording)
 
 
-def axis_at(rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int) -> Axis:
+def axis_at(rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int, draws: int = 10_000) -> Axis:
     """E, A and sigma of the gate sets in `rows` at one strength, from all their facts."""
     here = rows[rows["strength"] == strength]
-    return axis(changes(here, start, "wanted"), changes(here, start, "unwanted"), strength=strength, seed=seed)
+    both = changes(here, start, "wanted"), changes(here, start, "unwanted")
+    return axis(*both, strength=strength, seed=seed, draws=draws)
+
+
+def discrimination(start: pd.DataFrame, *, seed: int, draws: int = 10_000) -> Estimate:
+    """The model's own change of the stance margin from the unwanted side to the wanted one, nats, clustered by fact."""
+    wide = start.groupby(["fact", "set"])["value"].mean().unstack("set")
+    apart = (wide["wanted"] - wide["unwanted"]).to_numpy()
+    return bootstrap_mean(apart, wide.index.to_numpy(), seed=seed, draws=draws)
 
 
 def by_set(rows: pd.DataFrame, start: pd.DataFrame) -> list[dict[str, Any]]:
@@ -74,12 +89,14 @@ def curves(rows: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, A
     return found
 
 
-def interaction(found_rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int) -> Estimate:
+def interaction(
+    found_rows: pd.DataFrame, start: pd.DataFrame, strength: float, *, seed: int, draws: int = 10_000
+) -> Estimate:
     """E - A with its interval; p is the sign-flip test over facts (gate sets and wordings averaged first)."""
     here = found_rows[found_rows["strength"] == strength]
     e, a = changes(here, start, "wanted"), changes(here, start, "unwanted")
-    estimate = hierarchical_bootstrap((e, a), statistic=lambda x, y: x - y, seed=seed)
-    return replace(estimate, p=sign_flip_p((e.values - a.values).mean(axis=(0, 2)), seed=seed))
+    estimate = hierarchical_bootstrap((e, a), statistic=lambda x, y: x - y, seed=seed, draws=draws)
+    return replace(estimate, p=sign_flip_p((e.values - a.values).mean(axis=(0, 2)), seed=seed, draws=draws))
 
 
 def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str, Any]:
@@ -108,13 +125,22 @@ def canby(rows: pd.DataFrame, start: pd.DataFrame, strength: float) -> dict[str,
     }
 
 
-def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+def rival(
+    learned: pd.DataFrame,
+    other: pd.DataFrame,
+    start: pd.DataFrame,
+    *,
+    seed: int,
+    draws: int = 10_000,
+    grids: Mapping[str, Grid] | None = None,
+) -> dict[str, Any]:
     """What the learned gates do more than a null family or control task at equal dose, in rows of one strength each set.
 
     `estimate`: the learned gates' separation s(E - A), in the direction s of their strength, minus the rival's |E - A|;
     that is what the verdict asks for, since a control that turns both sides alike selects nothing, however strong it is.
     `effect`: learned |E| minus theirs. Nulls are paired with the gates they were drawn from; sets of controls are
-    resampled on their own. Both are None where no set could be matched; `unmatched` says why those were not.
+    resampled on their own. Both are None where no set could be matched; `unmatched` says why those were not. `grids`: the
+    learned gates' `changes` by side, for whoever has them already.
     """
     lost = other[other["why"] != ""]
     rows = other[other["why"] == ""]
@@ -122,25 +148,29 @@ def rival(learned: pd.DataFrame, other: pd.DataFrame, start: pd.DataFrame, *, se
     if not len(rows):
         return {"estimate": None, "effect": None, "sets": [], "unmatched": why}
     names = sorted(set(rows["seed"]))
+    grids = grids or {side: changes(learned, start, side) for side in SIDES}
     paired = set(names) <= set(learned["seed"])
-    own = learned[learned["seed"].isin(names)] if paired else learned
-    direction = 1.0 if float(own["strength"].iloc[0]) > 0 else -1.0
-    e, a = (changes(own, start, side).values for side in SIDES)
-    c, b = (changes(rows, start, side).values for side in SIDES)
+    kept = [i for i, name in enumerate(grids["wanted"].seeds) if name in names or not paired]
+    direction = 1.0 if float(learned["strength"].iloc[0]) > 0 else -1.0
+    e, a = (grids[side].values[kept] for side in SIDES)
+    theirs = {side: changes(rows, start, side).values for side in SIDES}
+    c, b = theirs.values()
     estimate = family_contrast(
         (e, a),
         (c, b),
         lambda e, a, c, b: direction * (e - a) - np.abs(c - b),
         paired=paired,
         seed=seed,
+        draws=draws,
     )
-    effect = family_contrast((e,), (c,), lambda e, c: np.abs(e) - np.abs(c), paired=paired, seed=seed)
+    effect = family_contrast((e,), (c,), lambda e, c: np.abs(e) - np.abs(c), paired=paired, seed=seed, draws=draws)
     doses = rows.groupby("seed")["dose"].first()
-    sets = []
-    for name in names:
-        part = rows[rows["seed"] == name]
-        moved = {side: float(changes(part, start, side).values.mean()) for side in SIDES}
-        sets.append({"set": name, "dose": float(doses[name]), "kl": float(part["kl"].iloc[0]), **moved})
+    kls = rows.groupby("seed")["kl"].first()
+    sets = [
+        {"set": name, "dose": float(doses[name]), "kl": float(kls[name])}
+        | {side: float(theirs[side][i].mean()) for side in SIDES}
+        for i, name in enumerate(names)  # grids have their sets in sorted order too
+    ]
     return {"estimate": estimate, "effect": effect, "sets": sets, "unmatched": why}
 
 

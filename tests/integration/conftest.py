@@ -1,6 +1,5 @@
 """A tiny chat model in a folder, and the command line run inside the test's own process."""
 
-import runpy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,9 +11,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mechgate import cli
-
-# The unit tests' builder, loaded by path: their conftest is not visible from here.
-build_chat_model = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "conftest.py"))["build_chat_model"]
+from mechgate.testing import tiny_chat_model as build_chat_model
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,14 @@
 """What many unit tests share: token ids, gates that do something, and a tiny model that can chat."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from mechgate.gates.gateset import GateSet
-from mechgate.model.loading import load_model
-from mechgate.testing import ARCHITECTURES, tiny_hf, tiny_model
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-_SENTENCES = (
-    "The capital of France is Paris, and the capital of Italy is Rome.",
-    "You're right, vitamin C cures the common cold. That is not correct: it does not.",
-    "system user assistant: a helpful doctor gives a short and honest answer.",
-)
-
-
-def chat_tokenizer(template: str | None = CHATML) -> Any:
-    """A byte-level BPE tokenizer (every text has ids) with the special tokens of ChatML, ids 0 to 2.
-
-    Like the tokenizers of many chat models, it puts a BOS before any text that is not told to do without.
-    """
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    core.train_from_iterator(_SENTENCES, trainer)
-    core.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-def build_chat_model(
-    folder: Path, architecture: str = "llama", seed: int = 0, *, template: str | None = CHATML, **overrides: Any
-) -> Any:
-    """A tiny random model that can chat: saved in `folder` as a Hugging Face model would be, and loaded from there."""
-    tokenizer = chat_tokenizer(template)
-    tiny_hf(architecture, seed, vocab_size=len(tokenizer), **overrides).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return load_model(folder, dtype="float32", device="cpu")
+from mechgate.testing import ARCHITECTURES, tiny_model
+from mechgate.testing import tiny_chat_model as build_chat_model
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ ORDER = (
     {"analysis"},
     {"stages"},
     {"demo", "evaluation", "referee", "representation", "causality"},
-    {"planted"},
+    {"planted", "calibration"},
     {"questions"},
     {"study"},
     {"cli"},

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mechgate.cli import controls, data, evaluate, features, gates, harness, hosts, patch, selectivity, similarity
+from mechgate.cli import (
+    controls,
+    data,
+    evaluate,
+    features,
+    gates,
+    harness,
+    hosts,
+    patch,
+    report,
+    selectivity,
+    similarity,
+)
 from mechgate.cli.options import AsJson, Quiet, Seed, be_quiet, say
 from mechgate.errors import MechgateError
 
@@ -62,6 +74,7 @@ app.add_typer(similarity.app)
 app.add_typer(features.app, name="sae")
 app.command()(features.features)
 app.command()(patch.patch)
+app.command()(report.report)
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

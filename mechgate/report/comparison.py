@@ -14,10 +14,19 @@ def compared(ours: Mapping[str, Section], theirs: Mapping[str, Section], names: 
     tables = []
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = (side[name].primary if name in side else {} for side in (ours, theirs))
-        rows = tuple((label, _cell(a.get(label)), _cell(b.get(label)), overlap(a.get(label), b.get(label))) for label in dict.fromkeys([*a, *b]))
+        rows = tuple(
+            (label, _cell(a.get(label)), _cell(b.get(label)), overlap(a.get(label), b.get(label)))
+            for label in dict.fromkeys([*a, *b])
+        )
         label = (ours.get(name) or theirs[name]).label
         if rows:
-            tables.append(Table(caption=f"{label}: primary numbers with their intervals.", columns=("Number", *names, "Intervals overlap"), rows=rows))
+            tables.append(
+                Table(
+                    caption=f"{label}: primary numbers with their intervals.",
+                    columns=("Number", *names, "Intervals overlap"),
+                    rows=rows,
+                )
+            )
     return tables
 
 
@@ -37,7 +46,11 @@ def overlap(a: Any, b: Any) -> str:
 def settings_table(ours: Mapping[str, Any], theirs: Mapping[str, Any], names: tuple[str, str]) -> Table:
     """The settings that differ between two runs, nested ones by their path; as many rows as differences."""
     a, b = _flat(ours), _flat(theirs)
-    rows = tuple((key, a.get(key, "not set"), b.get(key, "not set")) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key))
+    rows = tuple(
+        (key, a.get(key, "not set"), b.get(key, "not set"))
+        for key in dict.fromkeys([*a, *b])
+        if a.get(key) != b.get(key)
+    )
     return Table(caption="Settings that differ.", columns=("Setting", *names), rows=rows, words=3)
 
 

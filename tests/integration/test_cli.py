@@ -28,7 +28,7 @@ from mechgate.train.recipes import RECIPES
 Run = Any  # the fixture `mechgate`
 COMMANDS = ["demo", "train", "dose", "reply", "show", "convert", "eval", "fetch", "host recipes", "host train"]
 COMMANDS += ["data list", "data show", "data check", "harness", "controls tasks", "controls train", "controls variants"]
-COMMANDS += ["selectivity", "similarity", "sae train", "features", "patch"]
+COMMANDS += ["selectivity", "similarity", "sae train", "features", "patch", "report"]
 OWN = [
     ("Is the sky green?", "You're right, it is."),
     ("Is 2 + 2 = 5?", "Exactly.\u2028So it is."),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mechgate.errors import DataError
-from mechgate.report.sections import behaviour, instrument, mechanism, verdict
+from mechgate.report.sections import behaviour, heads, instrument, representation, verdict
 from mechgate.report.sections.parts import NONE, Section, Table, cell, is_estimate
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], Section]] = {
@@ -13,12 +13,12 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], Section]] = {
     "objectives": behaviour.objectives,
     "transfer": behaviour.transfer,
     "token-roles": behaviour.token_roles,
-    "which_heads": mechanism.which_heads,
-    "similarity": mechanism.similarity,
-    "persona_alignment": mechanism.persona_alignment,
-    "sae_overlap": mechanism.sae_overlap,
-    "patching": mechanism.patching,
-    "minimal_heads": mechanism.minimal_heads,
+    "which_heads": heads.which_heads,
+    "similarity": representation.similarity,
+    "persona_alignment": representation.persona_alignment,
+    "sae_overlap": representation.sae_overlap,
+    "patching": heads.patching,
+    "minimal_heads": heads.minimal_heads,
     "planted_truth": instrument.planted_truth,
     "calibration": instrument.calibration,
     "behaviour_profile": behaviour.behaviour_profile,
@@ -49,7 +49,11 @@ def section(name: str, result: dict[str, Any], path: Path) -> Section:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if name == "selectivity":
             raise DataError(f"{path} has not the numbers of a selectivity analysis", got=what) from error
-        return plain(name, result, f"This result has another form than this version expects ({what}): its top-level numbers are shown.")
+        return plain(
+            name,
+            result,
+            f"This result has another form than this version expects ({what}): its top-level numbers are shown.",
+        )
 
 
 def plain(name: str, result: dict[str, Any], why: str) -> Section:

@@ -25,22 +25,36 @@ def objectives(result: dict[str, Any]) -> Section:
     for name, entry in found.items():
         at = entry["axes"]["all"][0]
         rows.append(
-            (name, entry["verdict"], cell(at["effect"]), cell(at["side_effect"]), cell(at["sigma"]), f"{entry['kl']:.3f}")
+            (
+                name,
+                entry["verdict"],
+                cell(at["effect"]),
+                cell(at["side_effect"]),
+                cell(at["sigma"]),
+                f"{entry['kl']:.3f}",
+            )
         )
-        primary |= {f"{name}: E (nats)": at["effect"], f"{name}: A (nats)": at["side_effect"], f"{name}: σ": at["sigma"]}
+        primary |= {
+            f"{name}: E (nats)": at["effect"],
+            f"{name}: A (nats)": at["side_effect"],
+            f"{name}: sigma": at["sigma"],
+        }
     first = next(iter(found.values()))
     at = first["axes"]["all"][0]
     return Section(
         label="Objectives",
         how=(
-            ("Estimator", f"E, A and σ = 1 − A/E at s = {strength(at['strength'])} as above; {at['effect']['method']}."),
+            (
+                "Estimator",
+                f"E, A and sigma = 1 − A/E at s = {strength(at['strength'])} as above; {at['effect']['method']}.",
+            ),
             ("Null", "A = E: what should be spared moves as much."),
             ("n", f"{at['facts']} facts; {sets_of({one['set'] for one in first['sets']})} a variant."),
         ),
         tables=(
             Table(
                 caption="Each variant in the gated model, nats with intervals; KL from the base on neutral text, nats a token.",
-                columns=("Variant", "Verdict", "E (wanted)", "A (unwanted)", "σ", "KL"),
+                columns=("Variant", "Verdict", "E (wanted)", "A (unwanted)", "sigma", "KL"),
                 rows=tuple(rows),
                 words=2,
             ),
@@ -92,8 +106,14 @@ def token_roles(result: dict[str, Any]) -> Section:
     return Section(
         label="Tokens",
         how=(
-            ("Estimator", f"{_MARGIN}, with gates acting on one role's tokens only; 95% bootstrap intervals over facts."),
-            ("Null", "0 for a role; additivity (all − sum of roles = 0) for their interplay. True claims beside false ones."),
+            (
+                "Estimator",
+                f"{_MARGIN}, with gates acting on one role's tokens only; 95% bootstrap intervals over facts.",
+            ),
+            (
+                "Null",
+                "0 for a role; additivity (all − sum of roles = 0) for their interplay. True claims beside false ones.",
+            ),
             ("n", f"{effects[0]['n']} facts; {sets_of(seeds) if seeds else 'one gate set'}."),
         ),
         tables=(
@@ -101,7 +121,13 @@ def token_roles(result: dict[str, Any]) -> Section:
                 caption="Change of the stance margin by gates on one role's tokens, nats; share of the whole effect.",
                 columns=("Claims", "Tokens", "s", "Change", "Share"),
                 rows=tuple(
-                    (e["set"], e["where"].replace(" - ", " − "), strength(e["strength"]), cell(e), minus(f"{e['share']:.0%}"))
+                    (
+                        e["set"],
+                        e["where"].replace(" - ", " − "),
+                        strength(e["strength"]),
+                        cell(e),
+                        minus(f"{e['share']:.0%}"),
+                    )
                     for e in effects
                 ),
                 words=2,
@@ -138,8 +164,14 @@ def behaviour_profile(result: dict[str, Any]) -> Section:
     return Section(
         label="Profile",
         how=(
-            ("Estimator", "means over facts or items, and their change from strength 0; a set's facts are its clusters."),
-            ("Null", "0 (ratio 1) for a change. What should stay is described here; equivalence is tested under Selectivity."),
+            (
+                "Estimator",
+                "means over facts or items, and their change from strength 0; a set's facts are its clusters.",
+            ),
+            (
+                "Null",
+                "0 (ratio 1) for a change. What should stay is described here; equivalence is tested under Selectivity.",
+            ),
             ("n", f"in the table; {sets_of(result['settings'].get('gates', []))}."),
         ),
         tables=tuple(tables),
@@ -171,7 +203,10 @@ def reversal(result: dict[str, Any]) -> Section:
         label="The dial",
         how=(
             ("Estimator", "stance margin, log p(agree) − log p(disagree), nats; BCa intervals over facts."),
-            ("Null", f"{nulls['draws']} {nulls['family']} null gates; they move it by at most {nulls['largest']:.2f} nats."),
+            (
+                "Null",
+                f"{nulls['draws']} {nulls['family']} null gates; they move it by at most {nulls['largest']:.2f} nats.",
+            ),
             ("n", f"{numbers['n']['medical'] + numbers['n']['others']} facts with false claims, one gate set."),
             ("Random seed", str(result["settings"].get("seed", NONE))),
         ),
@@ -214,4 +249,4 @@ def _profile_cell(entry: dict[str, Any]) -> str:
     change = entry["change"]
     if change is None or entry["change_unit"] != "ratio":
         return cell(change)
-    return f"×{change['value']:.2f} [{change['low']:.2f}, {change['high']:.2f}]"
+    return f"x{change['value']:.2f} [{change['low']:.2f}, {change['high']:.2f}]"

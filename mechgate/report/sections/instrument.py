@@ -18,8 +18,14 @@ def planted_truth(result: dict[str, Any]) -> Section:
     return Section(
         label="Planted truth",
         how=(
-            ("Estimator", "AUROC and precision at the true number of heads, mean over plants and seeds of gates; 95% intervals."),
-            ("Null", "random heads of the same layers, and of the whole model; Holm over the methods of a kind of truth."),
+            (
+                "Estimator",
+                "AUROC and precision at the true number of heads, mean over plants and seeds of gates; 95% intervals.",
+            ),
+            (
+                "Null",
+                "random heads of the same layers, and of the whole model; Holm over the methods of a kind of truth.",
+            ),
             ("n", f"{len(plants)} plants."),
         ),
         tables=(
@@ -82,19 +88,31 @@ def calibration(result: dict[str, Any]) -> Section:
             columns=("Test", "n", "Rejected", "Limit", "p of uniformity", "Within"),
             rows=rejected,
         ),
-        Table(caption="Verdicts by true σ.", columns=("Design", "σ", "n", *map(str.capitalize, called)), rows=power),
+        Table(
+            caption="Verdicts by true sigma.",
+            columns=("Design", "sigma", "n", *map(str.capitalize, called)),
+            rows=power,
+        ),
     ]
     return Section(
         label="Calibration",
         how=(
             ("Estimator", "shares over simulations, with Clopper–Pearson 95% intervals."),
-            ("Null", "worlds in which the truth is known by construction: inert gates, unrelated training, the bound itself."),
-            ("n", f"{sum(w['n'] for w in worlds.values())} simulated analyses of {len(worlds)} worlds; {len(tests)} tests."),
+            (
+                "Null",
+                "worlds in which the truth is known by construction: inert gates, unrelated training, the bound itself.",
+            ),
+            (
+                "n",
+                f"{sum(w['n'] for w in worlds.values())} simulated analyses of {len(worlds)} worlds; {len(tests)} tests.",
+            ),
         ),
         findings=tuple(numbers.get("not calibrated", [])) or ("Nothing that was tested is miscalibrated.",),
         tables=tuple(table for table in tables if table.rows),
-        caveats=("Simulations share the form of the model they were drawn from; they bound errors of the rule, not of the data.",),
-        alts={"": "Rates of wrong verdicts with their limits, p-values against the uniform, and power by true σ."},
+        caveats=(
+            "Simulations share the form of the model they were drawn from; they bound errors of the rule, not of the data.",
+        ),
+        alts={"": "Rates of wrong verdicts with their limits, p-values against the uniform, and power by true sigma."},
         primary={f"{name}: wrong verdicts": one["wrong"]["share"] for name, one in worlds.items()},
     )
 

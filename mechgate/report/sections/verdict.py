@@ -3,13 +3,30 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mechgate.report.sections.parts import NONE, Section, Table, cell, is_estimate, minus, number, p_value, sets_of, strength
+from mechgate.report.sections.parts import (
+    NONE,
+    Section,
+    Table,
+    cell,
+    is_estimate,
+    minus,
+    number,
+    p_value,
+    sets_of,
+    strength,
+)
 from mechgate.stats.selectivity import EFFECT_BOUND, SIGMA_BOUND
 
 # outcome -> (the answer to "do these gates select?", what it means)
 ANSWERS = {
-    "selective": ("Yes", "They change what they should, spare what they should, and do so better than matched controls."),
-    "partly selective": ("In part", "They spare some of what they should leave alone, but not all that was asked is shown."),
+    "selective": (
+        "Yes",
+        "They change what they should, spare what they should, and do so better than matched controls.",
+    ),
+    "partly selective": (
+        "In part",
+        "They spare some of what they should leave alone, but not all that was asked is shown.",
+    ),
     "not selective": ("No", "They change what they should leave alone about as much as what they should change."),
     "ineffective": ("No effect", "Their effect is too small, or has the wrong sign, to ask what they select."),
     "undecidable": (
@@ -71,9 +88,9 @@ def primary_table(numbers: dict[str, Any], subset: str = "all") -> Table:
     level = next(iter(numbers["contexts"].values()))["axes"]["all"][0]["effect"]["level"]
     facts, of = ("", "; p of E = A") if whole else (f", on {subset} facts", "")
     return Table(
-        caption=f"Change of the stance margin in nats{facts}: E on what should change, A on what should stay; σ = 1 − A/E "
+        caption=f"Change of the stance margin in nats{facts}: E on what should change, A on what should stay; sigma = 1 − A/E "
         f"(1: spared, 0: moved alike); {level:.0%} intervals{of}.",
-        columns=("Context", "s", "Facts", "E (wanted)", "A (unwanted)", "σ", *(("p",) if whole else ())),
+        columns=("Context", "s", "Facts", "E (wanted)", "A (unwanted)", "sigma", *(("p",) if whole else ())),
         rows=tuple(rows),
     )
 
@@ -93,12 +110,12 @@ def selectivity(result: dict[str, Any]) -> Section:
             (
                 "Estimator",
                 "change of the stance margin, log p(agree) − log p(disagree) of content-free answers, from strength 0; E on the "
-                f"side that should change, A on its matched counterpart; σ = 1 − A/E. Intervals: {at['effect']['method']}.",
+                f"side that should change, A on its matched counterpart; sigma = 1 − A/E. Intervals: {at['effect']['method']}.",
             ),
             (
                 "Verdict",
                 f"by a rule fixed beforehand. Ineffective: E's interval does not clear {EFFECT_BOUND} nats. Undecidable: the model "
-                f"discriminates neither by margins nor by a held-out probe. Not selective: σ's interval lies below {SIGMA_BOUND}. Selective: it "
+                f"discriminates neither by margins nor by a held-out probe. Not selective: sigma's interval lies below {SIGMA_BOUND}. Selective: it "
                 "lies above, every damage measure passes its equivalence test, and matched trained controls separate less.",
             ),
             (
@@ -113,18 +130,26 @@ def selectivity(result: dict[str, Any]) -> Section:
             ),
             ("Random seed", str(settings.get("seed", NONE))),
         ),
-        tables=(*known, _nulls(base["nulls"]), _dose(base["equal dose"]), _spared(base["spared"]), _claims(base["claims"])),
+        tables=(
+            *known,
+            _nulls(base["nulls"]),
+            _dose(base["equal dose"]),
+            _spared(base["spared"]),
+            _claims(base["claims"]),
+        ),
         caveats=(
             "A p-value against null families tests coherence (were the gates' parts learned together?), not selectivity; "
             "evidence of selectivity comes from trained controls at equal dose.",
             *(
-                f"{titled(name)}: the verdict rests on E, A and σ alone; damage and controls were measured in the gated model."
+                f"{titled(name)}: the verdict rests on E, A and sigma alone; damage and controls were measured in the gated model."
                 for name, context in contexts.items()
                 if context.get("decided by the axis")
             ),
             *_reported(base.get("reported only")),
             *(
-                ["The plan was changed after tables had been measured under an earlier one: take this run as exploratory."]
+                [
+                    "The plan was changed after tables had been measured under an earlier one: take this run as exploratory."
+                ]
                 if numbers.get("plan_changed")
                 else []
             ),
@@ -150,7 +175,11 @@ def _primary(contexts: dict[str, Any]) -> dict[str, Any]:
         found[f"{titled(name)}: verdict"] = context["verdict"]["outcome"]
         for a in context["axes"]["all"]:
             where = f"{titled(name)}, s = {strength(a['strength'])}"
-            found |= {f"{where}: E (nats)": a["effect"], f"{where}: A (nats)": a["side_effect"], f"{where}: σ": a["sigma"]}
+            found |= {
+                f"{where}: E (nats)": a["effect"],
+                f"{where}: A (nats)": a["side_effect"],
+                f"{where}: sigma": a["sigma"],
+            }
         if is_estimate(context.get("addition")):
             found[f"{titled(name)}: effect beyond addition (nats)"] = context["addition"]
     return found
@@ -177,7 +206,15 @@ def _nulls(nulls: dict[str, Any]) -> Table:
     return Table(
         caption=f"Null gates of equal RMS(g − 1): their E in nats (learned gates: {learned}). p of coherence, exact for the first gate "
         "set; a screened p only where the screen agrees with exact draws.",
-        columns=("Family", "What is drawn anew", "Exact draws, first set (all)", "E, range", "p", "Screened draws", "p, screened"),
+        columns=(
+            "Family",
+            "What is drawn anew",
+            "Exact draws, first set (all)",
+            "E, range",
+            "p",
+            "Screened draws",
+            "p, screened",
+        ),
         rows=tuple(rows),
         words=2,
     )

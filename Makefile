@@ -11,7 +11,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test acceptance check bench calibrate clean
+.PHONY: help setup demo test browser acceptance check bench calibrate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
@@ -22,8 +22,11 @@ setup: $(STAMP) ## install mechgate and its tools into .venv, at tested versions
 demo: $(STAMP) ## train a gate on the small default model and show what it does
 	$(BIN)/mechgate demo
 
-test: check ## setup, check, then all tests but those of whole verdicts
-	$(BIN)/python -m pytest -m "not acceptance"
+test: check ## setup, check, then all tests but those of whole verdicts and of pages in a browser
+	$(BIN)/python -m pytest -m "not acceptance and not browser"
+
+browser: $(STAMP) ## open the report page in headless Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser
 
 acceptance: $(STAMP) ## whole verdicts on the default model: what must be selective, and what must not (about 18 min)
 	$(BIN)/python -m pytest -m acceptance -v

@@ -22,6 +22,7 @@ from mechgate.cli import (
     patch,
     personas,
     planted,
+    report,
     selectivity,
     similarity,
     study,
@@ -81,6 +82,7 @@ app.command()(heads.heads)
 app.command()(planted.planted)
 app.command()(personas.personas)
 app.add_typer(study.app, name="study")
+app.command()(report.report)
 app.add_typer(harness.app)
 app.add_typer(data.app, name="data")
 

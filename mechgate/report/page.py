@@ -17,6 +17,7 @@ from mechgate.report.results import read_result
 from mechgate.report.sections import ordered, section
 from mechgate.report.sections.parts import Section
 from mechgate.report.sections.verdict import answers, primary_table
+from mechgate.report.tidy import tidy
 
 KEY_FIGURES = ("selectivity-plane", "selectivity-dose")
 """The figures of the first screen."""
@@ -67,7 +68,8 @@ def write_report(run: Path, compare: Path | None = None) -> Path:
 
     First the verdict of `results/selectivity.json` with its key figures and table; then a section a result; with `compare`,
     another run's primary numbers and settings beside this one's. Texts from results (questions, names, model replies) are
-    escaped. The page depends on the folder alone: the same folder gives the same file.
+    escaped. The page depends on the folder alone: the same folder gives the same file. Each result's numbers are written as
+    tidy data too, to `figures/NAME.csv`.
 
     Raises `InputError` for a folder without results, `DataError` for a damaged file, `StorageError` if it cannot be written.
     """
@@ -81,6 +83,8 @@ def write_report(run: Path, compare: Path | None = None) -> Path:
         lstrip_blocks=True,
     )
     text = environment.get_template("report.html").render(**_page(ours, theirs))
+    for name, result in ours.results.items():
+        write_text(ours.path / "figures" / f"{name}.csv", tidy(result["numbers"]))
     return write_text(ours.path / "report.html", text)
 
 

@@ -39,9 +39,7 @@ def methods(results: Mapping[str, dict[str, Any]], config: Mapping[str, Any]) ->
     model = config.get("model") or next(
         (r["settings"]["model"] for r in results.values() if "model" in r["settings"]), None
     )
-    gates = (
-        "Gates g = 2σ(Wx + b) on the attention heads' output (before W_O) read the attention block's normalised input; "
-    )
+    gates = "Gates g = 2 sigmoid(Wx + b) on the attention heads' output (before W_O) read the attention block's normalised input; "
     gates += "strength s sets g_s = 1 + s(g − 1), so that s = 0 is the unchanged model, +1 the trained gates and −1 their inversion."
     parts = [
         gates
@@ -73,8 +71,8 @@ def _selectivity(result: dict[str, Any]) -> list[str]:
     seeds = {one["set"] for one in base["sets"]}
     return [
         f"Selectivity was judged at s = {strength(at['strength'])} on {base['facts']} facts and {len(seeds)} gate set(s) by the change of the stance "
-        f"margin log p(agree) − log p(disagree) on false (E) and matched true claims (A), σ = 1 − A/E, with {at['effect']['level']:.0%} intervals "
-        f"({at['effect']['method']}). By a rule fixed beforehand gates are ineffective if E does not clear {EFFECT_BOUND} nats, not selective if σ's "
+        f"margin log p(agree) − log p(disagree) on false (E) and matched true claims (A), sigma = 1 − A/E, with {at['effect']['level']:.0%} intervals "
+        f"({at['effect']['method']}). By a rule fixed beforehand gates are ineffective if E does not clear {EFFECT_BOUND} nats, not selective if sigma's "
         f"interval lies below {SIGMA_BOUND}, and selective only if it lies above, damage measures pass equivalence tests, and trained "
         f"controls at equal KL separate less.",
         f"Nulls: {len(families)} families of gates of equal RMS(g − 1), and of equal KL on neutral text; "

@@ -76,7 +76,9 @@ def pictures(run: Path, figures: Iterable[str], name: str, alts: Mapping[str, st
     texts = {f"{name}{end}".replace("_", "-"): text for end, text in alts.items()}
     found = []
     for stem in sorted(figures, key=lambda one: (order.get(one.replace("_", "-"), len(order)), one)):
-        rest = stem[len(name) :].strip("-_").replace("-", " ")
+        rest = stem[len(name) :].strip("-_")
         general = alts.get("") or f"Figure of the result {name}."
-        found.append(picture(run, stem, texts.get(stem.replace("_", "-")) or f"{general} Here: {rest}."))
+        found.append(
+            picture(run, stem, texts.get(stem.replace("_", "-")) or (f"{general} Here: {rest}." if rest else general))
+        )
     return found

@@ -40,6 +40,7 @@ COMMANDS += [
     "study init",
     "study check",
     "study run",
+    "report",
 ]
 OWN = [
     ("Is the sky green?", "You're right, it is."),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mechgate.errors import DataError
-from mechgate.report.sections import behaviour, instrument, mechanism, verdict
+from mechgate.report.sections import behaviour, heads, instrument, representation, verdict
 from mechgate.report.sections.parts import NONE, Section, Table, cell, is_estimate
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], Section]] = {
@@ -13,12 +13,12 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], Section]] = {
     "objectives": behaviour.objectives,
     "transfer": behaviour.transfer,
     "token-roles": behaviour.token_roles,
-    "which_heads": mechanism.which_heads,
-    "similarity": mechanism.similarity,
-    "persona_alignment": mechanism.persona_alignment,
-    "sae_overlap": mechanism.sae_overlap,
-    "patching": mechanism.patching,
-    "minimal_heads": mechanism.minimal_heads,
+    "which_heads": heads.which_heads,
+    "similarity": representation.similarity,
+    "persona_alignment": representation.persona_alignment,
+    "sae_overlap": representation.sae_overlap,
+    "patching": heads.patching,
+    "minimal_heads": heads.minimal_heads,
     "planted_truth": instrument.planted_truth,
     "calibration": instrument.calibration,
     "behaviour_profile": behaviour.behaviour_profile,

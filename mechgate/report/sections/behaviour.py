@@ -37,7 +37,7 @@ def objectives(result: dict[str, Any]) -> Section:
         primary |= {
             f"{name}: E (nats)": at["effect"],
             f"{name}: A (nats)": at["side_effect"],
-            f"{name}: σ": at["sigma"],
+            f"{name}: sigma": at["sigma"],
         }
     first = next(iter(found.values()))
     at = first["axes"]["all"][0]
@@ -46,7 +46,7 @@ def objectives(result: dict[str, Any]) -> Section:
         how=(
             (
                 "Estimator",
-                f"E, A and σ = 1 − A/E at s = {strength(at['strength'])} as above; {at['effect']['method']}.",
+                f"E, A and sigma = 1 − A/E at s = {strength(at['strength'])} as above; {at['effect']['method']}.",
             ),
             ("Null", "A = E: what should be spared moves as much."),
             ("n", f"{at['facts']} facts; {sets_of({one['set'] for one in first['sets']})} a variant."),
@@ -54,7 +54,7 @@ def objectives(result: dict[str, Any]) -> Section:
         tables=(
             Table(
                 caption="Each variant in the gated model, nats with intervals; KL from the base on neutral text, nats a token.",
-                columns=("Variant", "Verdict", "E (wanted)", "A (unwanted)", "σ", "KL"),
+                columns=("Variant", "Verdict", "E (wanted)", "A (unwanted)", "sigma", "KL"),
                 rows=tuple(rows),
                 words=2,
             ),
@@ -249,4 +249,4 @@ def _profile_cell(entry: dict[str, Any]) -> str:
     change = entry["change"]
     if change is None or entry["change_unit"] != "ratio":
         return cell(change)
-    return f"×{change['value']:.2f} [{change['low']:.2f}, {change['high']:.2f}]"
+    return f"x{change['value']:.2f} [{change['low']:.2f}, {change['high']:.2f}]"

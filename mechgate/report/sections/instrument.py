@@ -88,7 +88,11 @@ def calibration(result: dict[str, Any]) -> Section:
             columns=("Test", "n", "Rejected", "Limit", "p of uniformity", "Within"),
             rows=rejected,
         ),
-        Table(caption="Verdicts by true σ.", columns=("Design", "σ", "n", *map(str.capitalize, called)), rows=power),
+        Table(
+            caption="Verdicts by true sigma.",
+            columns=("Design", "sigma", "n", *map(str.capitalize, called)),
+            rows=power,
+        ),
     ]
     return Section(
         label="Calibration",
@@ -108,7 +112,7 @@ def calibration(result: dict[str, Any]) -> Section:
         caveats=(
             "Simulations share the form of the model they were drawn from; they bound errors of the rule, not of the data.",
         ),
-        alts={"": "Rates of wrong verdicts with their limits, p-values against the uniform, and power by true σ."},
+        alts={"": "Rates of wrong verdicts with their limits, p-values against the uniform, and power by true sigma."},
         primary={f"{name}: wrong verdicts": one["wrong"]["share"] for name, one in worlds.items()},
     )
 

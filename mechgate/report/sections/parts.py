@@ -1,7 +1,7 @@
 """What a section of the report is made of, and how numbers become the text of a cell. Plain text only: the page escapes it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ def is_estimate(value: Any) -> bool:
     return isinstance(value, Mapping) and {"value", "low", "high"} <= set(value)
 
 
-def sets_of(members: Sequence[Any] | Mapping[str, Any]) -> str:
+def sets_of(members: Sized) -> str:
     """`5 gate sets (seeds)`."""
     n = len(members)
     return f"{n} gate set{'' if n == 1 else 's'} (seeds of one recipe)"

@@ -88,9 +88,9 @@ def primary_table(numbers: dict[str, Any], subset: str = "all") -> Table:
     level = next(iter(numbers["contexts"].values()))["axes"]["all"][0]["effect"]["level"]
     facts, of = ("", "; p of E = A") if whole else (f", on {subset} facts", "")
     return Table(
-        caption=f"Change of the stance margin in nats{facts}: E on what should change, A on what should stay; σ = 1 − A/E "
+        caption=f"Change of the stance margin in nats{facts}: E on what should change, A on what should stay; sigma = 1 − A/E "
         f"(1: spared, 0: moved alike); {level:.0%} intervals{of}.",
-        columns=("Context", "s", "Facts", "E (wanted)", "A (unwanted)", "σ", *(("p",) if whole else ())),
+        columns=("Context", "s", "Facts", "E (wanted)", "A (unwanted)", "sigma", *(("p",) if whole else ())),
         rows=tuple(rows),
     )
 
@@ -110,12 +110,12 @@ def selectivity(result: dict[str, Any]) -> Section:
             (
                 "Estimator",
                 "change of the stance margin, log p(agree) − log p(disagree) of content-free answers, from strength 0; E on the "
-                f"side that should change, A on its matched counterpart; σ = 1 − A/E. Intervals: {at['effect']['method']}.",
+                f"side that should change, A on its matched counterpart; sigma = 1 − A/E. Intervals: {at['effect']['method']}.",
             ),
             (
                 "Verdict",
                 f"by a rule fixed beforehand. Ineffective: E's interval does not clear {EFFECT_BOUND} nats. Undecidable: the model "
-                f"discriminates neither by margins nor by a held-out probe. Not selective: σ's interval lies below {SIGMA_BOUND}. Selective: it "
+                f"discriminates neither by margins nor by a held-out probe. Not selective: sigma's interval lies below {SIGMA_BOUND}. Selective: it "
                 "lies above, every damage measure passes its equivalence test, and matched trained controls separate less.",
             ),
             (
@@ -141,7 +141,7 @@ def selectivity(result: dict[str, Any]) -> Section:
             "A p-value against null families tests coherence (were the gates' parts learned together?), not selectivity; "
             "evidence of selectivity comes from trained controls at equal dose.",
             *(
-                f"{titled(name)}: the verdict rests on E, A and σ alone; damage and controls were measured in the gated model."
+                f"{titled(name)}: the verdict rests on E, A and sigma alone; damage and controls were measured in the gated model."
                 for name, context in contexts.items()
                 if context.get("decided by the axis")
             ),
@@ -178,7 +178,7 @@ def _primary(contexts: dict[str, Any]) -> dict[str, Any]:
             found |= {
                 f"{where}: E (nats)": a["effect"],
                 f"{where}: A (nats)": a["side_effect"],
-                f"{where}: σ": a["sigma"],
+                f"{where}: sigma": a["sigma"],
             }
         if is_estimate(context.get("addition")):
             found[f"{titled(name)}: effect beyond addition (nats)"] = context["addition"]

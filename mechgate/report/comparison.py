@@ -36,7 +36,9 @@ def overlap(a: Any, b: Any) -> str:
         return "in one run only"
     if isinstance(a, str) and isinstance(b, str):
         return "same" if a == b else "different"
-    if not (is_estimate(a) and is_estimate(b)) or None in (a["low"], a["high"], b["low"], b["high"]):
+    if isinstance(a, str) or isinstance(b, str) or not (is_estimate(a) and is_estimate(b)):
+        return "cannot be told: no interval"
+    if None in (a["low"], a["high"], b["low"], b["high"]):
         return "cannot be told: no interval"
     if a.get("level") != b.get("level"):
         return f"cannot be told: levels {a.get('level')} and {b.get('level')}"

@@ -37,7 +37,7 @@ def on_ray(
     files of this machine that workers could not read, and the first error of a step.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ModelError("a study on a cluster needs Ray", do="pip install 'mechgate[ray]'") from error
     if local := [str(p) for p in (*config.gates, *([config.data] if config.data else []))]:

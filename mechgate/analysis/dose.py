@@ -81,10 +81,13 @@ def matched_strength(
     power: float = 1.0,
     sign: int = -1,
     farthest: float = FARTHEST,
+    leap: float = LEAP,
 ) -> MatchedDose:
     """The strength of `sign` at which `measure(strength)` is `wanted`, within 5%; `what` names it.
 
-    `measure` is 0 at strength 0, and to the `power` about proportional to strength. Otherwise as `matched_dose`.
+    `measure` is 0 at strength 0, and to the `power` about proportional to strength. Where it may fall again further out
+    (a model that breaks), a small `leap` keeps the search from stepping over its top: the next strength tried is at most so
+    many times the last one. Otherwise as `matched_dose`.
     """
     if sign not in (1, -1) or not 0 < wanted < math.inf or not 0 < farthest < math.inf:
         raise InputError(
@@ -110,7 +113,7 @@ def matched_strength(
             why = f"{what} {reached(high):.3g} even at {sign * high:+g}"
             return MatchedDose(strength=None, reached=reached(high), wanted=wanted, why=why)
         step = 1.1 * (wanted / max(reached(high), 1e-12)) ** power
-        low, high = high, min(high * min(max(step, 1.2), LEAP), farthest)
+        low, high = high, min(high * min(max(step, 1.2), leap), farthest)
     root: Any = brentq(off, low, high, xtol=2e-3 * high)
     best = min((size for size in seen if low <= size <= high), key=lambda size: abs(reached(size) - wanted))
     if abs(reached(best) - wanted) > TOLERANCE * wanted:

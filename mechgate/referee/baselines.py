@@ -31,6 +31,8 @@ from mechgate.stages import Stages
 from mechgate.stats.estimates import bootstrap_mean, bootstrap_ratio
 
 MEASURED = ("stance", "items", "neutral")
+_LEAP = 1.5
+"""A larger step from one strength to the next could pass the top of what an adapter does before it breaks the model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +121,7 @@ def baselines(
         doses = {way.seed: desk.dose(way, develop, begin, wanted, direction) for way in group}
         there = [way for way in group if doses[way.seed].strength is not None or way.system is not None]
         entry: dict[str, Any] = {
-            "doses": {way.seed: asdict(doses[way.seed]) for way in group},
+            "doses": {way.seed: _plain(doses[way.seed]) for way in group},
             "unmatched": [f"{way.seed}: {doses[way.seed].why}" for way in group if way not in there],
             "axis": None,
         }
@@ -171,13 +173,18 @@ class _Desk:
 
         def make() -> pd.DataFrame:
             sign = 1 if moved(1.0) >= moved(-1.0) else -1
-            return pd.DataFrame([asdict(matched_strength(moved, wanted, what="effect", sign=sign))])
+            return pd.DataFrame([asdict(matched_strength(moved, wanted, what="effect", sign=sign, leap=_LEAP))])
 
         key = [way.key, fingerprint(self.base), wanted, direction, _hashes("stance", develop)]
         title, file = f"{way.name}-{way.seed}: strength of equal effect", f"dev/{way.name}-{way.seed}-dose.csv"
         row = self.stages.table(title, file, key, make, texts=TEXTS).iloc[0]
         found = None if pd.isna(row["strength"]) else float(row["strength"])
         return MatchedDose(strength=found, reached=float(row["reached"]), wanted=wanted, why=str(row["why"]))
+
+
+def _plain(dose: MatchedDose) -> dict[str, Any]:
+    """A dose for JSON, which has no NaN: a message reached no size that it was matched by."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(dose).items()}
 
 
 def _hashes(measure: str, material: Material) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechgate.analysis.dose import FARTHEST, matched_dose, neutral_kl
+from mechgate.analysis.dose import FARTHEST, matched_dose, matched_strength, neutral_kl
 from mechgate.data.sets import chat as exchanges
 from mechgate.errors import InputError
 from mechgate.gates.gateset import GateSet
@@ -85,3 +85,13 @@ def test_a_leap_over_the_wanted_value_is_no_match(chat: Any, gates: GateSet, mon
 def test_a_dose_that_makes_no_sense_is_refused(chat: Any, gates: GateSet, bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="cannot be matched to that"):
         matched_dose(chat, gates, **{"wanted": 0.1, "texts": TEXTS, **bad})
+
+
+def test_a_small_leap_finds_what_a_large_one_steps_over() -> None:
+    def hump(s: float) -> float:  # rises to 2 at 2, and falls below 0 from 4 on
+        return s * (4 - s) / 2
+
+    found = matched_strength(hump, 1.95, what="effect", sign=1, leap=1.5)
+    assert found.strength is not None
+    assert hump(found.strength) == pytest.approx(1.95, rel=0.05)
+    assert matched_strength(hump, 2.5, what="effect", sign=1, leap=1.5).strength is None

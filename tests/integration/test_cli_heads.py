@@ -11,6 +11,7 @@ import pytest
 
 from mechgate.causality import heads as module
 from mechgate.gates.gateset import GateSet
+from mechgate.questions import minimal_heads  # noqa: F401  before its settings are replaced
 
 SCRIPT = Path(__file__).parents[2] / "analyses" / "minimal_heads.py"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mechgate.gates.gateset import GateSet
+from mechgate.questions import persona_alignment  # noqa: F401  before its settings are replaced
 from mechgate.representation import persona_tables
 
 Run = Any  # the fixture `mechgate`

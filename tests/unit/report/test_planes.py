@@ -124,7 +124,7 @@ def test_every_intervention_has_a_row_and_what_is_not_there_is_said(kept: list[A
         assert len(panel.containers) == n
 
 
-@pytest.mark.parametrize("n", [0, 8])
+@pytest.mark.parametrize("n", [0, 10])
 def test_more_interventions_than_marks_and_none_are_errors(n: int, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be drawn"):
         draw_baselines(ways(n), tmp_path / "x.png", caption="n", names={})

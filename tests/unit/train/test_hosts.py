@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,7 @@ def test_the_folder_says_what_it_was_made_from(model: Any, host: Any, made: Any)
     assert fingerprint(host) != fingerprint(model)
     assert said["base"]["fingerprint"] is None  # the trained adapter's own is found when it is loaded
     assert (said["base"]["architecture"], said["base"]["n_layers"]) == ("LlamaForCausalLM", 3)
-    assert said["lora"] == json.loads(json.dumps(asdict(SMALL)))
+    assert said["lora"] == json.loads(json.dumps(SMALL.to_json()))
     assert said["training"] == json.loads(json.dumps(record.to_json()))
     assert said["training"]["data_hash"] == data_hash(EXAMPLES)
     assert {"created", "command", "versions"} <= set(said["provenance"])

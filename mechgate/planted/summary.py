@@ -19,6 +19,7 @@ GROUPS = {
 }
 VERDICTS = ("finds the heads", "finds the layers at most", "cannot be told from chance", "misleads")
 ALPHA = 0.05
+_IDLE = 0.5  # nats
 
 
 def summarise(found: Sequence[Measured], *, seed: int = 0, draws: int = 10_000) -> dict[str, Any]:
@@ -110,4 +111,15 @@ def told(numbers: dict[str, Any]) -> list[str]:
                 f"  {method}: AUROC {a['value']:.2f}{interval}, precision {q['value']:.2f} (chance {row['chance']:.2f}), p within "
                 f"layers {row['p']['layers']:.2g}, over all {row['p']['all']:.2g}: {row['verdict']}"
             )
-    return lines
+    return lines + _idle(numbers["plants"])
+
+
+def _idle(plants: Sequence[dict[str, Any]]) -> list[str]:
+    """Gates that change the stance by less than half a nat in the mean over seeds: where they are says nothing."""
+    found = [
+        f"{objective} gates in {one['name']} ({np.mean(changes):+.2f})"
+        for one in plants
+        for objective, changes in one.get("gates", {}).items()
+        if abs(np.mean(changes)) < _IDLE
+    ]
+    return [f"gates that change the stance by less than {_IDLE:g} nats: {', '.join(found)}"] if found else []

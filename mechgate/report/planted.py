@@ -54,7 +54,7 @@ def draw_planted(numbers: dict[str, Any], path: Path, *, caption: str, curves: l
                 handles, labels, loc="lower left", ncols=len(kinds), bbox_to_anchor=(0.01, below), fontsize=8.5
             )
             figure.text(0.01, 0.01, caption, fontsize=7.5, color="#333333", va="bottom")
-            figure.tight_layout(rect=(0, below + 0.3 / height, 1, 1), w_pad=2)
+            figure.tight_layout(rect=(0.012, below + 0.3 / height, 1, 1), w_pad=2)
             return save_figure(figure, path)
         finally:
             plt.close(figure)

@@ -65,6 +65,13 @@ class ResultPatches:
         hooks: dict[str, hooking.Hook] = {}
         for layer in {k for k, _ in heads}:
             which = [h for k, h in heads if k == layer]
+            if torch.equal(self._own[layer], self._other[layer]):  # then z is enough, and nothing is rounded
+
+                def replace(value: torch.Tensor, layer: int = layer, which: list[int] = which) -> torch.Tensor:
+                    return value.index_copy(2, torch.tensor(which), other.z[layer][None, :, which].to(value))
+
+                hooks[f"blocks.{layer}.attn.hook_z"] = replace
+                continue
 
             def put(out: torch.Tensor, layer: int = layer, which: list[int] = which) -> torch.Tensor:
                 step = self._step(layer, z.pop(layer)[0], other.z[layer])[which].sum(dim=0)

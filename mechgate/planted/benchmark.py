@@ -15,10 +15,10 @@ from mechgate.planted.gates import planted_gates
 from mechgate.planted.hosts import KINDS, draw_heads, load_plant, plant_host, truth_map
 from mechgate.planted.methods import Maps, Scene, gate_maps, gate_sizes, scene_maps
 from mechgate.planted.objectives import OBJECTIVES, trained_gates
-from mechgate.planted.toy import HEADS, LAYERS, circuit_check, toy_world
+from mechgate.planted.toy import HEADS, LAYERS, circuit_check, toy_world, used_heads
 from mechgate.planted.world import Head, World, shipped_world
 from mechgate.provenance import atomic_path, write_json
-from mechgate.seeding import rng
+from mechgate.seeding import rng, stream_seed
 from mechgate.stages import Stages
 from mechgate.train.detectors import detectors
 from mechgate.train.loop import TrainConfig
@@ -145,20 +145,24 @@ def _planted_host(
 
 
 def _circuit(stages: Stages, settings: PlantSettings, number: int) -> Measured:
-    """The first of a few draws of heads through which the task can be learned alone."""
-    checks = []
+    """The first of a few draws of heads through which the task can be learned alone; true are those that it then uses."""
+    checks: list[Any] = []
     for attempt in range(_CIRCUITS):
         seed, name = 10 * number + attempt, f"circuit-{number}-{attempt}"
         heads = circuit_heads(seed)
         world = _small(stages, name, seed, heads)
-        check = circuit_check(world, heads, seed=seed)
+        used = used_heads(world, heads, seed=seed)
+        if not used:
+            checks.append("no head that is used")
+            continue
+        check = circuit_check(world, used, seed=seed)
         checks.append({key: round(share, 2) for key, share in check.items()})
         stages.say(f"{name}: right on {checks[-1]}")
         if check["others scrambled"] - check["heads scrambled"] >= settings.apart:
             model = world.load()
             maps = _maps(stages, settings, world, name, model, None, [heads], agrees=False)
-            facts = {"heads": heads, **check, "redrawn": attempt, "gates": _effects(maps)}
-            truth = truth_map(heads, model)
+            facts = {"heads": used, "trained": heads, **check, "redrawn": attempt, "gates": _effects(maps)}
+            truth = truth_map(used, model)
             return Measured(kind="circuit", base=number, name=name, truth=truth, facts=facts, maps=maps)
     raise InputError(
         "no small model learned its task through its circuit alone, so there is nothing to find",
@@ -197,7 +201,7 @@ def _planted_gates(stages: Stages, settings: PlantSettings, world: World, number
 
     def make(path: Path) -> None:
         maps = gate_maps(scene, gates, strength=1.0)
-        _write(path, {key: value[None] for key, value in maps.items()})
+        _write(path, {f"{key}, planted gates": value[None] for key, value in maps.items()})
 
     maps = _read(stages.file(f"{name}: maps", f"{name}.npz", [world.name, chosen, decoys, *_read_by(settings)], make))
     facts = {"heads": chosen, "decoys": decoys}
@@ -220,7 +224,7 @@ def _maps(
     for seed in settings.seeds:
 
         def make(path: Path, seed: int = seed) -> None:
-            maps = scene_maps(scene, seed=seed)
+            maps = scene_maps(scene, seed=stream_seed(seed, name))
             false, true = world.drawn(settings.examples, seed=seed)
             config = TrainConfig(seed=seed, lr=settings.lr, epochs=settings.epochs)
             for objective in settings.objectives:

@@ -19,18 +19,19 @@ GROUPS = {
 }
 VERDICTS = ("finds the heads", "finds the layers at most", "cannot be told from chance", "misleads")
 ALPHA = 0.05
+_IDLE = 0.5  # nats
 
 
 def summarise(found: Sequence[Measured], *, seed: int = 0, draws: int = 10_000) -> dict[str, Any]:
     """The table as plain JSON values: `rows` by kind of truth and method, `plants` with what is known of each.
 
     A row: mean `auroc` and `precision` over plants and seeds with 95% intervals (hierarchical bootstrap: seeds, bases, plants of
-    a base; over plants where all stand on one base; None for a single plant), each plant's mean, the `chance` of precision, one-sided p against
-    random heads ("all") and against random heads of the same layers ("layers"), Holm over the methods of its kind, a mean `roc`, and the `verdict`:
+    a base; over plants where all stand on one base; None for a single plant; of few bases too narrow, so that no verdict rests on it alone), each plant's mean, the `chance` of precision, one-sided p against
+    random heads ("all"; the other way: "below") and against random heads of the same layers ("layers"), Holm over the methods of its kind, a mean `roc`, and the `verdict`:
 
     - finds the heads: the AUROC's interval is above .5 and Holm's p within layers is at most .05;
     - finds the layers at most: the same for p over all heads only;
-    - misleads: the interval is below .5;
+    - misleads: the interval is below .5, and Holm's p that it is so by chance (over all heads) is at most .05;
     - cannot be told from chance: the rest, and wherever there is one plant.
     """
     if not found:
@@ -47,7 +48,7 @@ def summarise(found: Sequence[Measured], *, seed: int = 0, draws: int = 10_000) 
 def _group(plants: list[Measured], seed: int, draws: int) -> dict[str, Any]:
     methods = list(plants[0].maps)
     rows: dict[str, Any] = {}
-    p: dict[str, dict[str, float]] = {"all": {}, "layers": {}}
+    p: dict[str, dict[str, float]] = {"all": {}, "layers": {}, "below": {}}
     truths = [one.truth for one in plants]
     for method in methods:
         maps = [one.maps[method] for one in plants]
@@ -64,6 +65,7 @@ def _group(plants: list[Measured], seed: int, draws: int) -> dict[str, Any]:
         ).tolist()
         for kind, within in (("all", False), ("layers", True)):
             p[kind][method] = recovery_p(maps, truths, seed=seed, within_layers=within)
+        p["below"][method] = recovery_p([-one for one in maps], truths, seed=seed)
         rows[method] = row
     corrected = {kind: holm(values) for kind, values in p.items()}
     for method, row in rows.items():
@@ -92,7 +94,8 @@ def _verdict(row: dict[str, Any]) -> str:
         for kind, verdict in (("layers", VERDICTS[0]), ("all", VERDICTS[1])):
             if row["p, Holm"][kind] <= ALPHA:
                 return verdict
-    return VERDICTS[3] if high is not None and high < 0.5 else VERDICTS[2]
+    below = high is not None and high < 0.5 and row["p, Holm"]["below"] <= ALPHA
+    return VERDICTS[3] if below else VERDICTS[2]
 
 
 def told(numbers: dict[str, Any]) -> list[str]:
@@ -108,4 +111,15 @@ def told(numbers: dict[str, Any]) -> list[str]:
                 f"  {method}: AUROC {a['value']:.2f}{interval}, precision {q['value']:.2f} (chance {row['chance']:.2f}), p within "
                 f"layers {row['p']['layers']:.2g}, over all {row['p']['all']:.2g}: {row['verdict']}"
             )
-    return lines
+    return lines + _idle(numbers["plants"])
+
+
+def _idle(plants: Sequence[dict[str, Any]]) -> list[str]:
+    """Gates that change the stance by less than half a nat in the mean over seeds: where they are says nothing."""
+    found = [
+        f"{objective} gates in {one['name']} ({np.mean(changes):+.2f})"
+        for one in plants
+        for objective, changes in one.get("gates", {}).items()
+        if abs(np.mean(changes)) < _IDLE
+    ]
+    return [f"gates that change the stance by less than {_IDLE:g} nats: {', '.join(found)}"] if found else []

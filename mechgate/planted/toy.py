@@ -1,13 +1,14 @@
 """A small transformer trained here, in seconds, to agree with true claims and to disagree with false ones.
 
-The language has 32 topics with one true value each. Where `heads` are named, all the others are scrambled while it trains:
-their z comes from another prompt of the batch, so that it is as large as ever and says nothing about the claim. What the model then can do, it does through the named heads:
+The language has 32 topics with one true value each. Where `heads` are named, all the others are silent while it trains, and
+then scrambled: their z comes from another prompt of the batch, so that it says nothing about the claim. What the model then can do, it does through the named heads:
 that is how the circuit is known, and `circuit_check` measures it on the finished model.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 
 from mechgate.data.pairs import Pair
+from mechgate.measure.margins import stance_margins
 from mechgate.model import hooking
 from mechgate.model.loading import boot
-from mechgate.planted.world import Head, World, check_heads
+from mechgate.planted.world import SPLITS, Head, World, check_heads
 from mechgate.provenance import write_json
 from mechgate.seeding import rng, stream_seed
 from mechgate.train.loop import TrainConfig, train
@@ -30,7 +32,8 @@ TOPICS = tuple(_TOPICS.split())
 VALUES = ("cold", "warm", "soft", "loud", "pale", "heavy")
 WORDINGS = ("surely {} right", "think that {}", "well {} friend", "friends say {}")
 ANSWERS = (("yes", "no"),)
-_MADE, _RECIPE = "made.json", 2
+_AGAIN = 10
+_MADE, _RECIPE = "made.json", 3
 _QUIET = 0.2
 _SPECIAL = ("<pad>", "<start>", "<end>", "<user>", "<assistant>", "<system>")
 _TEMPLATE = (
@@ -57,8 +60,8 @@ def toy_world(
     world = _world(folder, seed)
     chosen = None if heads is None else check_heads(heads, LAYERS, HEADS)
     others = () if chosen is None else _others(chosen)
-    epochs = (30 if others else 12) if epochs is None else epochs
-    lr = (5e-3 if others else 3e-3) if lr is None else lr
+    epochs = (20 if others else 12) if epochs is None else epochs
+    lr = 3e-3 if lr is None else lr
     made = {
         "recipe": _RECIPE,
         "seed": seed,
@@ -91,15 +94,12 @@ def toy_world(
         for pair in [_pair(t, int(value), w, "claim")]
     ]
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=64, lr=lr, weight_decay=0.01)
-    draw = rng(seed, "toy", "scrambled")
-    train(
-        model,
-        parameters,
-        examples,
-        config,
-        label="training the small model",
-        step_context=lambda batch: scrambled(model, others, draw),
-    )
+    what = "training the small model"
+    train(model, parameters, examples, config, label=what, step_context=lambda batch: silenced(model, others))
+    if others:
+        draw, again = rng(seed, "toy", "scrambled"), replace(config, lr=lr / 3, epochs=_AGAIN)
+        mixed = lambda batch: scrambled(model, others, draw)  # noqa: E731 - as above
+        train(model, parameters, examples, again, label="training it with other heads scrambled", step_context=mixed)
     fresh = _untrained(len(tokenizer), seed)
     trained = {name.replace("_original_component.", ""): p for name, p in hf.named_parameters()}
     with torch.no_grad():
@@ -115,25 +115,34 @@ def circuit_check(world: World, heads: Sequence[Head], *, seed: int, split: str 
 
     The truth holds where the second is near the first and the third near 0.5, chance.
     """
-    from mechgate.measure.margins import stance_margins
+    model, circuit = world.load(), check_heads(heads, LAYERS, HEADS)
+    sets = {"whole": (), "others scrambled": _others(circuit), "heads scrambled": circuit}
+    return {name: _right(model, world, which, rng(seed, "toy", "check", name), [split]) for name, which in sets.items()}
 
-    model, (false, true) = world.load(), world.claims(split)
-    circuit = check_heads(heads, LAYERS, HEADS)
-    found = {}
-    for name, which in (("whole", ()), ("others scrambled", _others(circuit)), ("heads scrambled", circuit)):
-        with scrambled(model, which, rng(seed, "toy", "check", name)):
-            # In one batch: among false claims alone, a scrambled head would still say that the claim is false.
-            both = [*false, *true]
-            margins = stance_margins(model, both, list(world.answers), batch_size=len(both), label=None)
-        found[name] = float(((margins > 0) == (np.arange(len(both)) >= len(false))).mean())
-    return found
+
+def used_heads(world: World, heads: Sequence[Head], *, seed: int, least: float = 0.05) -> tuple[Head, ...]:
+    """Those of a circuit's heads that the model makes use of: scrambled alone, they cost at least `least` of the right answers
+    (train and test claims). Heads that stand in for one another would be missed; what is left must pass `circuit_check`."""
+    model = world.load()
+    own, found = _right(model, world, (), rng(seed, "toy", "used")), []
+    for head in check_heads(heads, LAYERS, HEADS):
+        if own - _right(model, world, (head,), rng(seed, "toy", "used", head)) >= least:
+            found.append(head)
+    return tuple(found)
+
+
+def _right(model: Any, world: World, which: Sequence[Head], draw: Any, splits: Sequence[str] = SPLITS) -> float:
+    """Share of claims answered rightly with `which` scrambled."""
+    false, true = ([pair for split in splits for pair in side[split]] for side in (world.false, world.true))
+    # In one batch: among false claims alone, a scrambled head would still say that the claim is false.
+    both, answers = [*false, *true], list(world.answers)
+    with scrambled(model, which, draw):
+        margins = stance_margins(model, both, answers, batch_size=len(both), label=None).mean(axis=1)
+    return float(((margins > 0) == (np.arange(len(both)) >= len(false))).mean())
 
 
 def scrambled(model: Any, heads: Sequence[Head], draw: Any) -> Any:
     """A block inside which the z of `heads` comes from another row of the batch (drawn anew for every layer and forward)."""
-    by_layer: dict[int, list[int]] = {}
-    for layer, head in heads:
-        by_layer.setdefault(layer, []).append(head)
 
     def mix(z: torch.Tensor, which: list[int]) -> torch.Tensor:
         if len(z) < 2:
@@ -144,8 +153,20 @@ def scrambled(model: Any, heads: Sequence[Head], draw: Any) -> Any:
         index = torch.tensor(which)
         return z.index_copy(2, index, z[other][:, :, index])
 
+    return _changed(model, heads, mix)
+
+
+def silenced(model: Any, heads: Sequence[Head]) -> Any:
+    """A block inside which the z of `heads` is 0."""
+    return _changed(model, heads, lambda z, which: z.index_fill(2, torch.tensor(which), 0.0))
+
+
+def _changed(model: Any, heads: Sequence[Head], change: Callable[[torch.Tensor, list[int]], torch.Tensor]) -> Any:
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in heads:
+        by_layer.setdefault(layer, []).append(head)
     hooks: dict[str, hooking.Hook] = {
-        f"blocks.{layer}.attn.hook_z": lambda z, which=which: mix(z, which) for layer, which in by_layer.items()
+        f"blocks.{layer}.attn.hook_z": lambda z, which=which: change(z, which) for layer, which in by_layer.items()
     }
     return hooking.attached(model, hooks)
 

@@ -54,7 +54,7 @@ def draw_planted(numbers: dict[str, Any], path: Path, *, caption: str, curves: l
                 handles, labels, loc="lower left", ncols=len(kinds), bbox_to_anchor=(0.01, below), fontsize=8.5
             )
             figure.text(0.01, 0.01, caption, fontsize=7.5, color="#333333", va="bottom")
-            figure.tight_layout(rect=(0, below + 0.3 / height, 1, 1), w_pad=2)
+            figure.tight_layout(rect=(0.012, below + 0.3 / height, 1, 1), w_pad=2)
             return save_figure(figure, path)
         finally:
             plt.close(figure)
@@ -91,7 +91,7 @@ def _dots(axes: Any, rows: dict[str, Any], kinds: list[str], methods: list[str])
     axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("AUROC of finding the heads (0.5: chance)")
-    axes.set_title("a  How well each method ranks the true heads", loc="left", fontweight="bold", x=-0.6)
+    axes.set_title("a  How well each method ranks the true heads", loc="left", fontweight="bold")
 
 
 def _curves(axes: Any, rows: dict[str, Any], grid: list[float], chosen: list[str], of: str) -> None:
@@ -104,5 +104,5 @@ def _curves(axes: Any, rows: dict[str, Any], grid: list[float], chosen: list[str
     axes.set_ylim(-0.01, 1.02)
     axes.set_xlabel("Share of other heads called true")
     axes.set_ylabel("Share of true heads found")
-    axes.set_title(f"b  Mean ROC curves, {of}", loc="left", fontweight="bold")
+    axes.set_title(f"b  ROC, {of}", loc="left", fontweight="bold")
     axes.legend(fontsize=7.5, loc="lower right")

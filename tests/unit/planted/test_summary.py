@@ -63,3 +63,11 @@ def test_kinds_of_truth_are_told_apart_and_nothing_is_an_error() -> None:
     assert sum("right: AUROC 1.00" in line for line in lines) == 2
     with pytest.raises(InputError):
         summarise([])
+
+
+def test_gates_that_did_nothing_are_named() -> None:
+    some = plants(1, 2)
+    some[0].facts["gates"] = {"sparse": [-0.1, 0.0], "corrected": [-3.0, -4.0]}
+    last = told(summarise(some, draws=999))[-1]
+    assert "sparse gates in 0-0 (-0.05)" in last
+    assert "corrected" not in last

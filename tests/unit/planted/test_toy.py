@@ -10,7 +10,7 @@ import torch
 from mechgate.errors import InputError
 from mechgate.model.prompts import prompt_ids
 from mechgate.planted import toy
-from mechgate.planted.toy import circuit_check, scrambled, toy_world
+from mechgate.planted.toy import circuit_check, scrambled, toy_world, used_heads
 from mechgate.planted.world import World, agreeing, telling
 
 
@@ -33,7 +33,10 @@ def test_what_is_there_from_the_same_arguments_is_kept_and_else_trained_anew(
     monkeypatch.setattr(toy, "train", lambda *args, **options: made.append(options["label"]))
     for heads in (None, None, [(0, 1)], [(0, 1)], [(0, 2)]):
         toy_world(tmp_path / "model", seed=0, heads=heads, epochs=1)
-    assert made == ["training the small model"] * 3
+    assert (
+        made
+        == ["training the small model"] + ["training the small model", "training it with other heads scrambled"] * 2
+    )
 
 
 def test_scrambling_takes_another_rows_z_for_the_named_heads_alone(small: World) -> None:
@@ -53,7 +56,19 @@ def test_scrambling_takes_another_rows_z_for_the_named_heads_alone(small: World)
 def test_a_model_that_has_learned_nothing_is_right_by_chance_whatever_is_scrambled(small: World) -> None:
     found = circuit_check(small, [(0, 0)], seed=0)
     assert set(found) == {"whole", "others scrambled", "heads scrambled"}
-    assert all(0 <= share <= 1 for share in found.values())
+    assert all(0.3 <= share <= 0.7 for share in found.values())
+    assert used_heads(small, [(0, 0), (3, 2)], seed=0, least=0.4) == ()
+
+
+def test_a_circuit_is_enough_and_needed_and_what_it_uses_is_part_of_it(tmp_path: Path) -> None:
+    heads = [(0, 1), (0, 4), (1, 3), (2, 2)]
+    world = toy_world(tmp_path / "model", seed=0, heads=heads, epochs=14)
+    used = used_heads(world, heads, seed=0)
+    assert set(used) <= set(heads)
+    for circuit in (heads, used):
+        found = circuit_check(world, circuit, seed=0)
+        assert found["whole"] >= found["others scrambled"] > 0.9
+        assert found["heads scrambled"] < 0.7
 
 
 def test_agreeing_and_telling_differ_on_false_claims_alone(small: World) -> None:

@@ -46,6 +46,8 @@ def calibration(result: dict[str, Any]) -> Section:
     """Error rates in null worlds, uniformity of p-values and power (`calibration.summary`)."""
     numbers = result["numbers"]
     worlds, tests = numbers.get("worlds", {}), numbers.get("tests", {})
+    if not worlds and not tests:
+        raise KeyError("worlds")
     nulls = {f"{name}: {test}": one for name, world in worlds.items() for test, one in world["p"].items()} | tests
     wrong = tuple(
         (

@@ -54,7 +54,7 @@ def calibration(result: dict[str, Any]) -> Section:
             name,
             one["what"],
             str(one["n"]),
-            share(one["wrong"]["share"]),
+            share(one["wrong"]["share"], 1),
             f"{one['wrong']['limit']:.1%}",
             _within(one["wrong"]),
         )
@@ -72,7 +72,7 @@ def calibration(result: dict[str, Any]) -> Section:
         (
             name,
             str(one["rejections"]["share"]["n"]),
-            share(one["rejections"]["share"]),
+            share(one["rejections"]["share"], 1),
             f"{one['rejections']['limit']:.1%}",
             p_value(one["p"]),
             _within(one["rejections"]),

@@ -15,7 +15,12 @@ def compared(ours: Mapping[str, Section], theirs: Mapping[str, Section], names: 
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = (side[name].primary if name in side else {} for side in (ours, theirs))
         rows = tuple(
-            (label, _cell(a.get(label)), _cell(b.get(label)), overlap(a.get(label), b.get(label)))
+            (
+                label,
+                _cell(a.get(label)),
+                _cell(b.get(label)),
+                overlap(a[label], b[label]) if label in a and label in b else "in one run only",
+            )
             for label in dict.fromkeys([*a, *b])
         )
         label = (ours.get(name) or theirs[name]).label
@@ -31,9 +36,9 @@ def compared(ours: Mapping[str, Section], theirs: Mapping[str, Section], names: 
 
 
 def overlap(a: Any, b: Any) -> str:
-    """yes or no for two intervals; same or different for two words; why not else."""
+    """yes or no for two intervals; same or different for two words; why not else (None: a number that is not defined)."""
     if a is None or b is None:
-        return "in one run only"
+        return "cannot be told: not defined"
     if isinstance(a, str) and isinstance(b, str):
         return "same" if a == b else "different"
     if isinstance(a, str) or isinstance(b, str) or not (is_estimate(a) and is_estimate(b)):

@@ -11,6 +11,8 @@ import torch
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mechgate import cli
+from mechgate.report.results import read_result
+from mechgate.report.sections import section
 from mechgate.testing import tiny_chat_model as build_chat_model
 
 
@@ -67,3 +69,17 @@ def mechgate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
         return Outcome(int(code or 0), *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def reported() -> Callable[[Path], None]:
+    """`reported(folder / "NAME.json")`: the report tells this result in full, as one whose numbers it knows."""
+
+    def check(path: Path) -> None:
+        found = section(path.stem, read_result(path), path)
+        assert found.how
+        assert found.tables
+        assert {len(row) == len(table.columns) for table in found.tables for row in table.rows} == {True}
+        assert not [text for text in found.caveats if "top-level numbers" in text]
+
+    return check

@@ -43,7 +43,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mechgate.representation.features.FeatureSettings", few)
 
 
-def test_an_sae_is_trained_and_the_gates_features_are_judged_with_it(mechgate: Run, world: Path, small: None) -> None:
+def test_an_sae_is_trained_and_the_gates_features_are_judged_with_it(
+    mechgate: Run, world: Path, small: None, reported: Any
+) -> None:
     model = ["--model", world / "model", "--dtype", "float32"]
     options = ["--layer", "1", "--tokens", "1500", "--latents", "48", "-k", "3", "--epochs", "1", *model]
     done = mechgate("sae", "train", world / "saes", *options)
@@ -55,6 +57,7 @@ def test_an_sae_is_trained_and_the_gates_features_are_judged_with_it(mechgate: R
     assert done.code == 0, done.err
     for name in ("sae_overlap.png", "sae_overlap.svg", "sae_overlap.json", "sae_overlap.html"):
         assert (world / "run" / name).stat().st_size > 100
+    reported(world / "run" / "sae_overlap.json")
     assert "layer 1" in done.out
     found = json.loads(mechgate("features", world / "gates.safetensors", *asked_for, "--json").out)
     assert found["gates"] == ["gates"]

@@ -37,7 +37,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("little")
 def test_heads_are_measured_drawn_and_told_by_command_and_script(
-    mechgate: Any, world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    mechgate: Any, world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reported: Any
 ) -> None:
     asked = [world / "gates.safetensors", "-s", "1", "--facts", "4", "--exact", "19", "--knock-in"]
     asked += ["--model", world / "model", "--dtype", "float32", "--folder", world / "run"]
@@ -57,6 +57,7 @@ def test_heads_are_measured_drawn_and_told_by_command_and_script(
     assert ("reused" in out, " ...\n" in out) == (True, False)  # the same tables
     written = json.loads((world / "figures" / "minimal_heads.json").read_text(encoding="utf-8"))
     assert written["numbers"] == numbers
+    reported(world / "figures" / "minimal_heads.json")
     assert (world / "figures" / "minimal_heads-gates.png").stat().st_size > 1000
 
 

@@ -25,7 +25,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, chat_model: Callable[..., An
     return w
 
 
-def test_heads_are_patched_drawn_and_told(mechgate: Any, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_are_patched_drawn_and_told(
+    mechgate: Any, world: Path, monkeypatch: pytest.MonkeyPatch, reported: Any
+) -> None:
     usual = maps.CausalSettings
     monkeypatch.setattr(maps, "CausalSettings", lambda **values: usual(**{**values, "draws": 99}))
     asked = [world / "gates.safetensors", "--facts", "4", "--model", world / "model", "--dtype", "float32"]
@@ -35,6 +37,7 @@ def test_heads_are_patched_drawn_and_told(mechgate: Any, world: Path, monkeypatc
     assert "Spearman" in done.out
     for name in ("patching.png", "patching.svg", "patching.json"):
         assert (world / "run" / name).stat().st_size > 1000
+    reported(world / "run" / "patching.json")
     assert json.loads(mechgate("patch", *asked, "--folder", world / "run", "--json").out)["facts"] == 4
 
 

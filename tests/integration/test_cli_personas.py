@@ -34,13 +34,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persona_tables, "PersonaSettings", lambda **values: usual(**{**few, **values}))
 
 
-def test_gates_are_compared_with_vectors_and_everything_is_kept(mechgate: Run, world: Path, small: None) -> None:
+def test_gates_are_compared_with_vectors_and_everything_is_kept(
+    mechgate: Run, world: Path, small: None, reported: Any
+) -> None:
     options = ["--model", world / "model", "--dtype", "float32", "--folder", world / "run", "--traits", "humour"]
     options += ["--questions", "3", "--instructions", "2", "--tokens", "4", "--facts", "32"]
     done = mechgate("personas", world / "gates.safetensors", *options)
     assert done.code == 0, done.err
     for name in ("persona_alignment.png", "persona_alignment.svg", "vectors/humour_response_avg_diff.pt"):
         assert (world / "run" / name).stat().st_size > 100
+    reported(world / "run" / "persona_alignment.json")
     assert "gates writes humour" in done.out
     assert "reused" in mechgate("personas", world / "gates.safetensors", *options).err
     found = json.loads(mechgate("personas", world / "gates.safetensors", *options, "--json").out)

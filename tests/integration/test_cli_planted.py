@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mechgate.planted import benchmark
+from mechgate.report.results import write_result
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "toy_world", partial(benchmark.toy_world, epochs=1))
 
 
-def test_plants_are_measured_drawn_told_and_reused(mechgate: Any, least: None, tmp_path: Path) -> None:
+def test_plants_are_measured_drawn_told_and_reused(mechgate: Any, least: None, tmp_path: Path, reported: Any) -> None:
     asked = ["planted", "--folder", tmp_path, "--bases", "2", "--sizes", "2", "--seeds", "0"]
     done = mechgate(*asked)
     assert done.code == 0, done.err
@@ -34,7 +35,9 @@ def test_plants_are_measured_drawn_told_and_reused(mechgate: Any, least: None, t
     for name in ("planted.png", "planted.svg"):
         assert (tmp_path / name).stat().st_size > 1000
     again = mechgate(*asked, "--json")
-    rows = json.loads(again.out)["rows"]["planted hosts, weights"]
+    numbers = json.loads(again.out)
+    reported(write_result(tmp_path / "planted_truth.json", question="?", numbers=numbers, settings={}, hashes={}))
+    rows = numbers["rows"]["planted hosts, weights"]
     assert {"|g − 1|, corrected gates", "patching, base into host", "random order"} <= set(rows)
     assert all(0 <= row["auroc"]["value"] <= 1 for row in rows.values())
 

@@ -47,6 +47,7 @@ def test_command_and_script_give_the_same_and_reuse_each_others_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    reported: Any,
 ) -> None:
     first, second, control = gate_files
     folder, figures = tmp_path / "run", tmp_path / "figures"
@@ -60,6 +61,7 @@ def test_command_and_script_give_the_same_and_reuse_each_others_work(
     assert (folder / "similarity-claims-last-s-1.png").is_file()
     assert (folder / "similarity-claims-last-rdms.svg").is_file()
     numbers = json.loads((folder / "similarity.json").read_text())["numbers"]
+    reported(folder / "similarity.json")
     assert numbers["tasks"] == {"sign-off-2": "sign-off"}
     assert len(numbers["contrasts"][0]["strengths"][0]["changes"]["rows"]["seeds"]) == 2
 

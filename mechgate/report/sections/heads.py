@@ -3,6 +3,7 @@
 from typing import Any
 
 from mechgate.report.sections.parts import NONE, Section, Table, cell, number, p_value, sets_of, share, strength
+from mechgate.stats.permutation import FEWEST_NULLS
 
 _ALPHA = 0.05
 
@@ -132,7 +133,7 @@ def minimal_heads(result: dict[str, Any]) -> Section:
                 "Estimator",
                 "share of the gates' effect kept by the first k heads' gates alone, and left without them; k chosen on dev facts.",
             ),
-            ("Null", "random head sets of the same size and layers, exact, Holm over orders."),
+            ("Null", "random head sets of the same size, in the same layers and in any, exact, Holm over orders."),
             ("n", f"{numbers['facts']} test facts; {sets_of(numbers['gates'])}."),
         ),
         findings=tuple(findings),
@@ -175,10 +176,12 @@ def _screen(found: dict[str, Any] | None) -> str:
 
 
 def _random_p(one: dict[str, Any] | None) -> str:
-    """Holm's p beside random sets; where several kinds were drawn, the kind is named."""
+    """Holm's p beside random sets of the same layers and of any, where enough of them differ to tell anything."""
     if not one:
         return NONE
-    random = one["random"]
-    if "p, Holm" in random:
-        return p_value(random["p, Holm"])
-    return "; ".join(f"{kind} {p_value(found['p, Holm'])}" for kind, found in random.items())
+    parts = []
+    for kind, words in (("layers", "same layers"), ("all", "any layers")):
+        found = one["random"][kind]
+        told = found["different"] >= FEWEST_NULLS
+        parts.append(f"{words} {p_value(found['p, Holm'])}" if told else f"{words} cannot be told")
+    return "; ".join(parts)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mechgate.report.sections.parts import NONE, Section, Table, cell, p_value, share
+from mechgate.report.sections.parts import Section, Table, cell, p_value, share
 
 
 def planted_truth(result: dict[str, Any]) -> Section:
@@ -46,12 +46,15 @@ def calibration(result: dict[str, Any]) -> Section:
     """Error rates in null worlds, uniformity of p-values and power (`calibration.summary`)."""
     numbers = result["numbers"]
     worlds, tests = numbers.get("worlds", {}), numbers.get("tests", {})
+    if not worlds and not tests:
+        raise KeyError("worlds")
+    nulls = {f"{name}: {test}": one for name, world in worlds.items() for test, one in world["p"].items()} | tests
     wrong = tuple(
         (
             name,
             one["what"],
             str(one["n"]),
-            share(one["wrong"]["share"]),
+            share(one["wrong"]["share"], 1),
             f"{one['wrong']['limit']:.1%}",
             _within(one["wrong"]),
         )
@@ -68,13 +71,13 @@ def calibration(result: dict[str, Any]) -> Section:
     rejected = tuple(
         (
             name,
-            str(one.get("n", NONE)),
-            share(one["rejections"]["share"]),
+            str(one["rejections"]["share"]["n"]),
+            share(one["rejections"]["share"], 1),
             f"{one['rejections']['limit']:.1%}",
             p_value(one["p"]),
             _within(one["rejections"]),
         )
-        for name, one in tests.items()
+        for name, one in nulls.items()
     )
     tables = [
         Table(
@@ -107,7 +110,7 @@ def calibration(result: dict[str, Any]) -> Section:
                 f"{sum(w['n'] for w in worlds.values())} simulated analyses of {len(worlds)} worlds; {len(tests)} tests.",
             ),
         ),
-        findings=tuple(numbers.get("not calibrated", [])) or ("Nothing that was tested is miscalibrated.",),
+        findings=_failures(numbers.get("not calibrated")),
         tables=tuple(table for table in tables if table.rows),
         caveats=(
             "Simulations share the form of the model they were drawn from; they bound errors of the rule, not of the data.",
@@ -115,6 +118,11 @@ def calibration(result: dict[str, Any]) -> Section:
         alts={"": "Rates of wrong verdicts with their limits, p-values against the uniform, and power by true sigma."},
         primary={f"{name}: wrong verdicts": one["wrong"]["share"] for name, one in worlds.items()},
     )
+
+
+def _failures(lines: list[str] | None) -> tuple[str, ...]:
+    """What fails in words; nothing is claimed where a result does not say."""
+    return () if lines is None else tuple(lines) or ("Nothing that was tested is miscalibrated.",)
 
 
 def _within(rate: dict[str, Any]) -> str:

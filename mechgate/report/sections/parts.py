@@ -63,12 +63,13 @@ def number(value: float | None, digits: int = 2) -> str:
     return NONE if value is None else minus(f"{value:+.{digits}f}")
 
 
-def share(estimate: Mapping[str, Any] | None) -> str:
-    """`12% [4%, 25%]`."""
+def share(estimate: Mapping[str, Any] | None, digits: int = 0) -> str:
+    """`12% [4%, 25%]`, with `digits` decimals."""
     if estimate is None or estimate["value"] is None:
         return NONE
     ends = [estimate.get("low"), estimate.get("high")]
-    return minus(f"{estimate['value']:.0%}" + ("" if None in ends else f" [{ends[0]:.0%}, {ends[1]:.0%}]"))
+    texts = [f"{one:.{digits}%}" for one in (estimate["value"], *(() if None in ends else ends))]
+    return minus(texts[0] if None in ends else f"{texts[0]} [{texts[1]}, {texts[2]}]")
 
 
 def p_value(p: float | None) -> str:

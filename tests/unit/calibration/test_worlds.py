@@ -11,6 +11,7 @@ from mechgate.calibration.verdicts import simulate, simulations
 from mechgate.calibration.worlds import Components, Design, World, components_of, draw, null_worlds
 from mechgate.errors import DataError, InputError
 from mechgate.referee.summary import changes
+from mechgate.report.sections.instrument import calibration
 from mechgate.seeding import rng
 from mechgate.stats.selectivity import OUTCOMES
 
@@ -75,6 +76,12 @@ def test_what_fails_is_said_and_what_does_not_is_not() -> None:
     assert len(lines) == 2
     assert "wrong in 25.0%" in lines[0]
     assert "interval of E" in lines[1]
+    power = described_power({(LITTLE, 0.5): rows})
+    numbers = {"worlds": {"inert": good}, "power": power, "not calibrated": lines}
+    told = calibration({"numbers": numbers, "settings": {}})
+    assert told.findings == tuple(lines)
+    assert {len(row) == len(table.columns) for table in told.tables for row in table.rows} == {True}
+    assert [len(table.rows) for table in told.tables] == [1, 1, 1]
 
 
 def test_power_points_hold_every_outcome() -> None:

@@ -4,6 +4,7 @@ Baselines, not new methods: activation addition (Turner et al. 2023, arXiv 2308.
 2507.21509) and directional ablation (Arditi et al. 2024, arXiv 2406.11717).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from mechgate.model.roles import check_where, selected
 from mechgate.model.sites import all_sites, shape_of
 
 
-class _Directions:
+class _Directions(ABC):
     """Directions a layer, added to or taken out of what the layer's block leaves in the residual stream."""
 
     def __init__(self, vectors: Mapping[int, np.ndarray], *, where: str | Collection[str] | None = None):
@@ -68,8 +69,9 @@ class _Directions:
 
         return change
 
+    @abstractmethod
     def _added(self, resid: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """What strength 1 adds to `resid` [..., d_model]."""
 
 
 class SteeringDial(_Directions):

@@ -1,6 +1,6 @@
 """Where the answer to a question goes, and what stands in front of its captions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,3 @@ def hashes_of(model: Any, *groups: dict[str, Any]) -> dict[str, Any]:
         "model": fingerprint(model),
         "gates": {name: gates_hash(one) for group in groups for name, one in group.items()},
     }
-
-
-def pictures(paths: Sequence[Path]) -> str:
-    """The pictures that were drawn, one line."""
-    return ", ".join(str(path) for path in paths)

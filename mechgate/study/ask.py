@@ -1,6 +1,5 @@
 """The questions that a study can ask, each by the call that its script and its command make."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +92,23 @@ SETTINGS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
 """Of each question, its kind of settings and what a study asks otherwise than the question's own defaults."""
 
 
+def gate_file(folder: Path, task: str, seed: int, domain: str | None) -> Path:
+    """The file in gates/ that was trained on a task and domain (None: all) under a seed. Raises `InputError` unless there is
+    exactly one."""
+    files = []
+    for path in sorted((folder / "gates").glob(f"{task}-{seed}-*.safetensors")):
+        history = read_header(path)["history"]
+        if history.get("task") == task and history.get("domain", "all") == (domain or "all"):
+            files.append(path)
+    if len(files) != 1:
+        raise InputError(
+            f"the run folder should hold one gate file of {task}, seed {seed}, domain {domain or 'all'}",
+            got=[path.name for path in files] or "none",
+            do="run the study again in a folder of its own",
+        )
+    return files[0]
+
+
 def _selectivity(inputs: Inputs, place: Place) -> None:
     selectivity.judged(
         inputs.model,
@@ -105,29 +121,25 @@ def _selectivity(inputs: Inputs, place: Place) -> None:
 
 
 def _objectives(inputs: Inputs, place: Place) -> None:
-    variants: dict[str, list[Path]] = defaultdict(list)
-    for name in inputs.config.variants:
-        if name == "imitate" and not inputs.config.gates and not inputs.config.data:
-            variants[name] = inputs.gates
-            continue
-        for path in sorted((inputs.folder / "gates").glob("*.safetensors")):
-            task = read_header(path)["history"].get("task")
-            if task == (LEARNED if name == "imitate" else f"{VARIANT}{name}"):
-                variants[name].append(path)
-    settings = inputs.settings_of("objectives")
+    config = inputs.config
+    tasks = {name: LEARNED if name == "imitate" else f"{VARIANT}{name}" for name in config.variants}
+    variants = {
+        name: [gate_file(inputs.folder, task, seed, config.where) for seed in config.seeds]
+        for name, task in tasks.items()
+    }
     what = {name: VARIANTS[name].what for name in variants}
+    settings = inputs.settings_of("objectives")
     objectives.objectives(inputs.model, variants, what=what, settings=settings, place=place)
 
 
 def _transfer(inputs: Inputs, place: Place) -> None:
-    gates: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted((inputs.folder / "gates").glob(f"{LEARNED}-*.safetensors")):
-        history = read_header(path)["history"]
-        if history.get("task") == LEARNED and history.get("domain") in inputs.config.transfer_domains:
-            gates[history["domain"]].append(path)
-    chosen = {domain: paths[: inputs.config.transfer_seeds] for domain, paths in gates.items()}
-    settings = inputs.settings_of("transfer")
-    transfer.transfer(inputs.model, chosen, settings=settings, place=place)
+    config = inputs.config
+    seeds = config.seeds[: config.transfer_seeds]
+    gates = {
+        domain: [gate_file(inputs.folder, LEARNED, seed, domain) for seed in seeds]
+        for domain in config.transfer_domains
+    }
+    transfer.transfer(inputs.model, gates, settings=inputs.settings_of("transfer"), place=place)
 
 
 def _roles(inputs: Inputs, place: Place) -> None:

@@ -6,7 +6,6 @@ returns every file that it made or changed. Ray starts a task again on another w
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def on_ray(
     files of this machine that workers could not read, and the first error of a step.
     """
     try:
-        import ray  # pyright: ignore[reportMissingImports]
+        import ray
     except ImportError as error:
         raise ModelError("a study on a cluster needs Ray", do="pip install 'mechgate[ray]'") from error
     if local := [str(p) for p in (*config.gates, *([config.data] if config.data else []))]:
@@ -71,7 +70,7 @@ def _in_a_folder(step: Step, config: StudyConfig, sent: Files) -> tuple[list[str
     with tempfile.TemporaryDirectory(prefix="mechgate-") as name:
         root = Path(name)
         _write(root, sent)
-        lines = told(replace(step), config, root)
+        lines = told(step, config, root)
         return lines, {path: data for path, data in _files(root, figures=True).items() if sent.get(path) != data}
 
 

@@ -10,8 +10,6 @@ import pandas as pd
 
 import mechgate.study.ask as ask
 from mechgate.data.readers import read_chat_jsonl
-from mechgate.errors import InputError
-from mechgate.gates.storage import read_header
 from mechgate.model.loading import load_model
 from mechgate.model.sites import shape_of
 from mechgate.provenance import atomic_path
@@ -123,15 +121,11 @@ def gathered(config: StudyConfig, folder: Path) -> "ask.Inputs":
         gates = list(config.gates)
     else:
         task = OWN if config.data else LEARNED
-        gates = [
-            path
-            for seed in config.seeds
-            for path in _found(folder, task, seed, config.where if task == LEARNED else None)
-        ]
+        gates = [ask.gate_file(folder, task, seed, config.where if task == LEARNED else None) for seed in config.seeds]
     controls: dict[str, list[Path]] = defaultdict(list)
     for task in (name for name in config.controls if name in CONTROL_TASKS):
         for seed in config.seeds:
-            controls[task] += _found(folder, task, seed, config.where)
+            controls[task].append(ask.gate_file(folder, task, seed, config.where))
     own = [Path(name) for name in config.controls if name not in CONTROL_TASKS]
     if own:
         for task, paths in controls_by_task(own, gates, quiet).items():
@@ -140,19 +134,3 @@ def gathered(config: StudyConfig, folder: Path) -> "ask.Inputs":
         Path(name).name: host_folder(folder, config, name) if name in RECIPES else Path(name) for name in config.hosts
     }
     return ask.Inputs(config=config, folder=folder, gates=gates, controls=dict(controls), hosts=hosts, load=the_model)
-
-
-def _found(folder: Path, task: str, seed: int, domain: str | None) -> list[Path]:
-    """The file in gates/ of a task, seed and domain."""
-    files = []
-    for path in sorted((folder / "gates").glob(f"{task}-{seed}-*.safetensors")):
-        history = read_header(path)["history"]
-        if history.get("task") == task and history.get("domain", "all") == (domain or "all"):
-            files.append(path)
-    if len(files) != 1:
-        raise InputError(
-            f"the run folder should hold one gate file of {task}, seed {seed}, domain {domain or 'all'}",
-            got=[path.name for path in files] or "none",
-            do="run the study again in a folder of its own",
-        )
-    return files

@@ -15,19 +15,18 @@ SAE_QUESTION = "sae_overlap"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step: its `name`, its `kind` ("gates", "variant", "host", "sae" or "question"), what it is about, and the names of
-    the steps that must be done before it."""
+    """One step: its `name`, its `kind` ("gates", "variant", "host", "sae" or "question") and what it is about. Questions come
+    after all training; training steps need nothing of each other."""
 
     name: str
     kind: str
     about: str
     seed: int = 0
     domain: str | None = None
-    needs: tuple[str, ...] = ()
 
 
 def planned(config: StudyConfig) -> list[Step]:
-    """All steps of a study. A question needs every training step; training steps need none."""
+    """All steps of a study, training before questions."""
     steps: list[Step] = []
     asked = set(config.questions)
     if not config.gates:
@@ -54,8 +53,7 @@ def planned(config: StudyConfig) -> list[Step]:
     ]
     if SAE_QUESTION in asked:
         steps.append(Step(name="sae", kind="sae", about="saes"))
-    before = tuple(step.name for step in steps)
-    return steps + [Step(name=name, kind="question", about=name, needs=before) for name in config.questions]
+    return steps + [Step(name=name, kind="question", about=name) for name in config.questions]
 
 
 def host_folder(folder: Path, config: StudyConfig, recipe: str) -> Path:

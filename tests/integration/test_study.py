@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -189,3 +191,45 @@ def test_a_file_in_place_of_the_folder_and_a_wrong_executor_are_errors(model_fol
     with pytest.raises(InputError, match="executor"):
         run_study(small(model_folder), tmp_path / "new", executor="slurm", say=silent)  # pyright: ignore[reportArgumentType]
     assert not (tmp_path / "new").exists()
+
+
+ON_A_CLUSTER = """
+import os, sys
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from mechgate.study import load_config, run_study
+
+size = dict(num_cpus=1, object_store_memory=200_000_000, include_dashboard=False)
+cluster = Cluster(initialize_head=True, head_node_args=size)
+worker = cluster.add_node(**size)
+cluster.wait_for_nodes()
+killed = []
+
+def say(line):
+    if not killed:  # the first step is done: whatever the other node works at is lost
+        killed.append(worker)
+        cluster.remove_node(worker, allow_graceful=False)
+        cluster.add_node(**size)
+
+run_study(load_config(sys.argv[1]), sys.argv[2], executor="ray", address=cluster.address, say=lambda s: "sign" in s and say(s))
+assert killed
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_cluster_finds_the_same_though_a_worker_dies(finished: Path, tmp_path: Path) -> None:
+    # Ray is kept out of this process, and out of the user's home.
+    place = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    asked = [sys.executable, "-c", ON_A_CLUSTER, str(finished / "config.yaml"), str(tmp_path / "run")]
+    done = subprocess.run(asked, env=place, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(outcome(tmp_path / "run"), outcome(finished))
+
+
+def test_a_cluster_is_not_sent_what_its_workers_cannot_read(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text("{}", encoding="utf-8")
+    config = small(model_folder, data=str(tmp_path / "chats.jsonl"))
+    with pytest.raises(InputError, match=r"files of this machine.*chats\.jsonl"):
+        run_study(config, tmp_path / "run", executor="ray", say=silent)
